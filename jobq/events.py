@@ -1,0 +1,73 @@
+"""Waiting for jobs to be over: one reader of `job_events` for all who wait in this process."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import defaultdict
+from collections.abc import Iterator
+
+from jobq.store.store import RETRIABLE, FinishedJobs
+
+LONGEST_READ = 1.0
+"""Seconds one read of the stream blocks."""
+RELOOK = 5.0
+"""Seconds after which a waiter looks at its job again, whatever the stream said: it may have been trimmed."""
+
+
+class Waiters:
+    """Wakes those who wait for a job. The reader starts with the first waiter and stays until `close`."""
+
+    def __init__(self, finished: FinishedJobs) -> None:
+        self._finished = finished
+        self._waiting: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
+        self._reader: asyncio.Task[None] | None = None
+        self._reading = asyncio.Event()
+
+    @contextlib.contextmanager
+    def watch(self, job_id: str) -> Iterator[asyncio.Event]:
+        """An event, set when the job may be over. Look at the job after `ready()`, then wait, then look again."""
+        event = asyncio.Event()
+        self._waiting[job_id].add(event)
+        try:
+            yield event
+        finally:
+            self._waiting[job_id].discard(event)
+            if not self._waiting[job_id]:
+                del self._waiting[job_id]
+
+    async def ready(self) -> None:
+        """From when on nothing is missed. Bounded: without a server, waiters fall back to looking again."""
+        if self._reader is None:
+            self._reader = asyncio.create_task(self._read())
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._reading.wait(), RELOOK)
+
+    async def close(self) -> None:
+        if self._reader:
+            self._reader.cancel()
+            await asyncio.gather(self._reader, return_exceptions=True)
+        await self._finished.close()
+
+    async def _read(self) -> None:
+        last: bytes | None = None
+        while True:
+            try:
+                if last is None:
+                    last = await self._finished.last()
+                    self._reading.set()
+                    self._wake_all()
+                last, ids = await self._finished.after(last, LONGEST_READ)
+            except RETRIABLE:
+                last = None
+                await asyncio.sleep(0.2)
+                continue
+            for job_id in ids:
+                for event in self._waiting.get(job_id, ()):
+                    event.set()
+
+    def _wake_all(self) -> None:
+        """After a gap nobody knows what was missed: everybody looks."""
+        for events in self._waiting.values():
+            for event in events:
+                event.set()

@@ -1,0 +1,393 @@
+"""A job: as asked (`JobSpec`), as stored (`Job`), and the text of its record.
+
+The record is JSON with a canonical head in fixed order, which the scripts rewrite, and a tail that is copied byte for
+byte. Records of foreign producers (any spelling, missing or extra members) are read here too, and brought into that
+form without decoding what we do not know: `9007199254740993`, `[]` and `1e400` stay as they were written.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+from json.decoder import scanstring  # type: ignore[attr-defined]  # typeshed does not know it
+from time import time
+from typing import TYPE_CHECKING, Any, Generic, TypedDict, TypeVar, Unpack
+
+from jobq.errors import BadRequest, CorruptRecord
+from jobq.settings import NAME
+
+if TYPE_CHECKING:
+    from jobq.task import Task
+
+R = TypeVar("R")
+
+DEFAULT_QUEUE = "default"
+UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+
+MAX_DELAY = 10 * 366 * 86_400
+"""Seconds: ten years."""
+MAX_PAYLOAD = 64 * 1024
+"""Bytes of JSON a payload may have."""
+MAX_RESULT = 1024 * 1024
+"""Bytes of JSON a result may have."""
+MAX_ERROR_TEXT = 8 * 1024
+"""Characters kept of an error's message and of its traceback; the middle of anything longer is left out."""
+
+
+class Status(StrEnum):
+    """What a job is doing. `pending` covers waiting in a queue, not yet due, and between retries."""
+
+    PENDING = "pending"
+    PROCESSING = "processing"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def over(self) -> bool:
+        return self in _OVER
+
+    @property
+    def contract(self) -> str:
+        """The word of `GET /job-status`, which knows four: a cancelled job reads `failed` there."""
+        return "failed" if self is Status.CANCELLED else self.value
+
+
+_OVER = frozenset({Status.COMPLETED, Status.FAILED, Status.CANCELLED})
+
+
+class SubmitOptions(TypedDict, total=False):
+    """The keywords of `submit`. Absent or None: as the task says, then as the service says."""
+
+    queue: str | None
+    priority: int
+    """0 to 9; higher first within a queue."""
+    delay: float | timedelta | None
+    """From now, in seconds."""
+    run_at: datetime | None
+    """With a time zone. At most one of `delay` and `run_at`."""
+    expires_in: float | timedelta | None
+    """Not started by then: failed with reason `expired`, never run. Seconds."""
+    max_retries: int | None
+    backoff: float | None
+    """Seconds before the first retry; doubles each time, with jitter. 0 requeues at once."""
+    timeout: float | None
+    """Seconds one attempt may take."""
+    job_id: str | None
+    """A UUID of the caller's own: submitting it again gives the same job."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """SubmitOptions, checked. Raises BadRequest."""
+
+    queue: str | None = None
+    priority: int = 0
+    delay: float | timedelta | None = None
+    run_at: datetime | None = None
+    expires_in: float | timedelta | None = None
+    max_retries: int | None = None
+    backoff: float | None = None
+    timeout: float | None = None
+    job_id: str | None = None
+
+    def __post_init__(self) -> None:
+        _require(self.queue is None or NAME.fullmatch(self.queue), f"queue: must match {NAME.pattern}")
+        _require(type(self.priority) is int and 0 <= self.priority <= 9, "priority: a whole number from 0 to 9")
+        _require(self.delay is None or self.run_at is None, "delay and run_at exclude each other")
+        _require(0 <= _seconds(self.delay) <= MAX_DELAY, f"delay: 0 to {MAX_DELAY} seconds")
+        _require(
+            self.expires_in is None or 0 < _seconds(self.expires_in) <= MAX_DELAY,
+            f"expires_in: up to {MAX_DELAY} seconds",
+        )
+        _require(
+            self.run_at is None or _sensible(self.run_at),
+            "run_at: a time with a time zone, between now and ten years ahead",
+        )
+        _require(self.max_retries is None or 0 <= self.max_retries <= 1000, "max_retries: 0 to 1000")
+        _require(self.backoff is None or 0 <= self.backoff <= 600, "backoff: 0 to 600 seconds")
+        _require(
+            self.timeout is None or 0 < self.timeout <= MAX_DELAY, f"timeout: more than 0, up to {MAX_DELAY} seconds"
+        )
+        _require(self.job_id is None or UUID.fullmatch(self.job_id), "job_id: a UUID in lower case")
+
+    def due(self) -> str:
+        """As the submit script takes it: ms from now, absolute ms, or nothing."""
+        if self.run_at is not None:
+            return str(round(self.run_at.timestamp() * 1000))
+        return f"+{round(_seconds(self.delay) * 1000)}" if self.delay else ""
+
+    def expires(self) -> str:
+        return "" if self.expires_in is None else f"+{round(_seconds(self.expires_in) * 1000)}"
+
+    def tail(self) -> str:
+        """The members of the record that only this job states."""
+        return Stated(self.max_retries, self.backoff, self.timeout).tail()
+
+
+def _require(condition: object, message: str) -> None:
+    if not condition:
+        raise BadRequest(message)
+
+
+def _seconds(duration: float | timedelta | None) -> float:
+    return duration.total_seconds() if isinstance(duration, timedelta) else duration or 0.0
+
+
+def _sensible(moment: datetime) -> bool:
+    """A minute late is a slow sender; more is a mistake."""
+    return moment.tzinfo is not None and -60 <= moment.timestamp() - time() <= MAX_DELAY
+
+
+@dataclass(frozen=True, slots=True)
+class JobSpec(Generic[R]):
+    """A request to run a task: made purely, sent by `Client.submit`. `R` is what the job will return."""
+
+    task: str
+    payload: bytes
+    """JSON object of the arguments; empty for none."""
+    options: Options = field(default_factory=Options)
+    definition: Task[..., R] | None = None
+    """The task it was made from; None when it was named."""
+
+    def with_options(self, **options: Unpack[SubmitOptions]) -> JobSpec[R]:
+        """The same request with other options. Raises BadRequest."""
+        return replace(self, options=Options(**options))
+
+
+@dataclass(frozen=True, slots=True)
+class JobError:
+    """Why an attempt ended without a result."""
+
+    type: str
+    """Name of the exception, or `Timeout`, `Lost`, `Expired`, `Cancelled`."""
+    message: str
+    reason: str
+    """One word: `error`, `timeout`, `lost`, `expired`, `cancelled`, `discarded`, `retry_later`."""
+    traceback: str = ""
+
+    def text(self) -> str:
+        """JSON without braces inside, so that the scripts can find and replace it by one pattern."""
+        members = {"type": self.type[:200], "message": shorten(self.message), "reason": self.reason}
+        if self.traceback:
+            members["traceback"] = shorten(self.traceback)
+        inside = json.dumps(members, separators=(",", ":"))[1:-1]
+        return "{" + inside.replace("{", "\\u007b").replace("}", "\\u007d") + "}"
+
+
+def shorten(text: str) -> str:
+    if len(text) <= MAX_ERROR_TEXT:
+        return text
+    half = MAX_ERROR_TEXT // 2
+    return f"{text[:half]}\n… {len(text) - 2 * half} characters left out …\n{text[-half:]}"
+
+
+@dataclass(frozen=True, slots=True, weakref_slot=True)
+class Job:
+    """A job as stored. Times are integer ms of the server's clock."""
+
+    job_id: str
+    task: str
+    status: Status = Status.PENDING
+    retries: int = 0
+    attempt: int = 0
+    lost: int = 0
+    created_at: int = 0
+    queue: str = DEFAULT_QUEUE
+    priority: int = 0
+    expires_at: int | None = None
+    run_at: int | None = None
+    started_at: int | None = None
+    worker: str | None = None
+    finished_at: int | None = None
+    error_text: str | None = None
+    tail: str = ""
+    """The rest of the record's members, as text: empty, or beginning with a comma."""
+
+    @property
+    def error(self) -> dict[str, str] | None:
+        return json.loads(self.error_text) if self.error_text else None
+
+    def stated(self) -> Stated:
+        """What the submitter said for this job alone."""
+        return Stated.read(self.tail)
+
+    def text(self) -> str:
+        """The canonical record."""
+        head = (
+            f'{{"job_id":"{self.job_id}","task":"{self.task}","status":"{self.status.value}","retries":{self.retries}'
+            f',"attempt":{self.attempt},"lost":{self.lost},"created_at":{self.created_at}'
+        )
+        queue = "" if self.queue == DEFAULT_QUEUE else f',"queue":"{self.queue}"'
+        worker = "" if self.worker is None else f',"worker":"{self.worker}"'
+        error = "" if self.error_text is None else f',"error":{self.error_text}'
+        return (
+            f"{head}{queue}{_number('priority', self.priority or None)}{_number('expires_at', self.expires_at)}"
+            f"{_number('run_at', self.run_at)}{_number('started_at', self.started_at)}{worker}"
+            f"{_number('finished_at', self.finished_at)}{error}{self.tail}}}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Stated:
+    """The options a record's tail holds. Absent or of the wrong type: not stated."""
+
+    max_retries: int | None = None
+    backoff: float | None = None
+    timeout: float | None = None
+
+    @classmethod
+    def read(cls, tail: str) -> Stated:
+        if not tail:
+            return _NOTHING_STATED
+        try:
+            members = json.loads("{" + tail[1:] + "}")
+        except (ValueError, RecursionError):
+            return _NOTHING_STATED
+        return cls(*(_number_or_none(members.get(name)) for name in ("max_retries", "backoff", "timeout")))
+
+    def tail(self) -> str:
+        """The members as they stand in a record; empty when nothing was stated."""
+        return "".join(
+            f',"{name}":{json.dumps(value)}'
+            for name, value in (("max_retries", self.max_retries), ("backoff", self.backoff), ("timeout", self.timeout))
+            if value is not None
+        )
+
+
+_NOTHING_STATED = Stated()
+
+
+def _number(name: str, value: int | None) -> str:
+    return "" if value is None else f',"{name}":{value}'
+
+
+def _number_or_none(value: Any) -> Any:
+    """The value if it is a number that makes sense here; a foreign record may hold anything."""
+    return value if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e9 else None
+
+
+_CANONICAL = re.compile(
+    r'\{"job_id":"([^"]+)","task":"([^"]+)","status":"([a-z]+)","retries":(\d+),"attempt":(\d+),"lost":(\d+)'
+    r',"created_at":(\d+)(?:,"queue":"([^"]+)")?(?:,"priority":(\d))?(?:,"expires_at":(\d+))?(?:,"run_at":(\d+))?'
+    r'(?:,"started_at":(\d+))?(?:,"worker":"([^"]*)")?(?:,"finished_at":(\d+))?(?:,"error":(\{[^{}]*\}))?'
+    r"((?:,.*)?)\}",
+    re.DOTALL,
+)
+
+
+def parse(job_id: str, record: bytes) -> Job:
+    """Read a record of any producer. Raises CorruptRecord when it is not a job at all."""
+    text = _decode(record)
+    match = _CANONICAL.fullmatch(text)
+    if match is None:
+        return _from_members(job_id, text)
+    if match[3] not in list(Status):
+        raise CorruptRecord("the record has a status that does not exist")
+    return _from_head(match)
+
+
+def is_canonical(record: bytes) -> bool:
+    """Whether the scripts can rewrite this record's head, as they see it."""
+    return _CANONICAL.fullmatch(record.decode("utf-8", "replace")) is not None
+
+
+def _decode(record: bytes) -> str:
+    try:
+        return record.decode("utf-8").lstrip("\ufeff")
+    except UnicodeDecodeError:
+        raise CorruptRecord("the record is not UTF-8") from None
+
+
+def _optional_int(digits: str | None) -> int | None:
+    return None if digits is None else int(digits)
+
+
+def _from_head(match: re.Match[str]) -> Job:
+    (job_id, task, status, retries, attempt, lost, created_at, queue, priority, expires_at, run_at, started_at, worker,
+     finished_at, error, tail) = match.groups()  # fmt: skip
+    return Job(
+        job_id, task, Status(status), int(retries), int(attempt), int(lost), int(created_at), queue or DEFAULT_QUEUE,
+        int(priority or 0), _optional_int(expires_at), _optional_int(run_at), _optional_int(started_at), worker,
+        _optional_int(finished_at), error, tail,
+    )  # fmt: skip
+
+
+def _from_members(job_id: str, text: str) -> Job:
+    members = split_members(text)
+    known = {name: json.loads(members.pop(name)) for name in _KNOWN & members.keys()}
+    task = known.get("task")
+    if not isinstance(task, str) or not NAME.fullmatch(task):
+        raise CorruptRecord("the record names no task that could exist")
+    queue, priority = known.get("queue"), known.get("priority")
+    members.pop("error", None)
+    return Job(
+        job_id=job_id,
+        task=task,
+        status=Status(known["status"]) if known.get("status") in list(Status) else Status.PENDING,
+        retries=_count(known.get("retries")),
+        attempt=_count(known.get("attempt")),
+        lost=_count(known.get("lost")),
+        created_at=_count(known.get("created_at")),
+        queue=queue if isinstance(queue, str) and NAME.fullmatch(queue) else DEFAULT_QUEUE,
+        priority=priority if type(priority) is int and 0 <= priority <= 9 else 0,
+        run_at=_count(known.get("run_at")) or None,
+        tail="".join(f",{json.dumps(name)}:{raw}" for name, raw in members.items()),
+    )
+
+
+_KNOWN = {
+    "job_id", "task", "status", "retries", "attempt", "lost", "created_at", "queue", "priority", "run_at", "started_at",
+    "worker", "finished_at", "expires_at",
+}  # fmt: skip
+
+
+def _count(value: Any) -> int:
+    return value if type(value) is int and 0 <= value < 2**53 else 0
+
+
+def split_members(text: str) -> dict[str, str]:
+    """The members of a JSON object as text, undecoded. Raises CorruptRecord when it is not one."""
+    try:
+        if not isinstance(json.loads(text), dict):
+            raise CorruptRecord("the record is not a JSON object")
+        return dict(_members(text))
+    except (ValueError, RecursionError):
+        raise CorruptRecord("the record is not JSON") from None
+
+
+def _members(text: str) -> list[tuple[str, str]]:
+    """Walks text that is known to be a JSON object."""
+    decode, space = json.JSONDecoder().raw_decode, re.compile(r"[ \t\n\r]*")
+    members = []
+    at = space.match(text, text.index("{") + 1).end()  # type: ignore[union-attr]
+    while text[at] != "}":
+        name, at = scanstring(text, at + 1, True)
+        start = space.match(text, text.index(":", at) + 1).end()  # type: ignore[union-attr]
+        at = decode(text, start)[1]
+        members.append((name, text[start:at]))
+        at = space.match(text, at).end()  # type: ignore[union-attr]
+        if text[at] == ",":
+            at = space.match(text, at + 1).end()  # type: ignore[union-attr]
+    return members
+
+
+def inline_payload(job: Job) -> bytes:
+    """A foreign record's own `payload` member: used when there is no payload key."""
+    if '"payload"' not in job.tail:
+        return b""
+    return split_members("{" + job.tail[1:] + "}").get("payload", "").encode()
+
+
+def payload_mapping(payload: bytes) -> Mapping[str, Any]:
+    """Arguments as a mapping. Raises ValueError when they are not a JSON object."""
+    arguments = json.loads(payload) if payload else {}
+    if arguments is None:
+        return {}
+    if not isinstance(arguments, dict):
+        raise ValueError("a payload is a JSON object of named arguments")
+    return arguments

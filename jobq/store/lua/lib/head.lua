@@ -1,0 +1,62 @@
+-- head: the canonical head of a record, read and written. Everything behind it (`tail`) is copied byte for byte.
+-- An error holds no braces inside (job.py escapes them), so that it can be found and replaced without decoding.
+-- @include int
+local HEAD = '^{"job_id":"([^"]+)","task":"([^"]+)","status":"(%l+)","retries":(%d+),"attempt":(%d+),"lost":(%d+)'
+  .. ',"created_at":(%d+)(.*)}$'
+
+local OPTIONAL = {
+  {'queue', '^,"queue":"([^"]+)"(.*)$'},
+  {'priority', '^,"priority":(%d)(.*)$'},
+  {'expires_at', '^,"expires_at":(%d+)(.*)$'},
+  {'run_at', '^,"run_at":(%d+)(.*)$'},
+  {'started_at', '^,"started_at":(%d+)(.*)$'},
+  {'worker', '^,"worker":"([^"]*)"(.*)$'},
+  {'finished_at', '^,"finished_at":(%d+)(.*)$'},
+  {'error', '^,"error":({[^{}]*})(.*)$'},
+}
+
+-- Returns nil for a record with another head: a foreign producer's, until a worker has adopted it.
+local function read_head(text)
+  local id, task, status, retries, attempt, lost, created_at, tail = string.match(text, HEAD)
+  if not id then
+    return nil
+  end
+  local job = {
+    id = id, task = task, status = status,
+    retries = tonumber(retries), attempt = tonumber(attempt), lost = tonumber(lost),
+    created_at = created_at,
+  }
+  if tail ~= '' then
+    for _, optional in ipairs(OPTIONAL) do
+      local value, rest = string.match(tail, optional[2])
+      if value then
+        job[optional[1]], tail = value, rest
+      end
+    end
+  end
+  job.queue, job.priority = job.queue or 'default', tonumber(job.priority or 0)
+  job.tail = tail
+  return job
+end
+
+local function write_head(job)
+  local text = {
+    '{"job_id":"', job.id, '","task":"', job.task, '","status":"', job.status, '","retries":', int(job.retries),
+    ',"attempt":', int(job.attempt), ',"lost":', int(job.lost), ',"created_at":', job.created_at,
+  }
+  local function add(...)
+    for _, piece in ipairs({...}) do
+      text[#text + 1] = piece
+    end
+  end
+  if job.queue ~= 'default' then add(',"queue":"', job.queue, '"') end
+  if job.priority ~= 0 then add(',"priority":', int(job.priority)) end
+  if job.expires_at then add(',"expires_at":', job.expires_at) end
+  if job.run_at then add(',"run_at":', job.run_at) end
+  if job.started_at then add(',"started_at":', job.started_at) end
+  if job.worker then add(',"worker":"', job.worker, '"') end
+  if job.finished_at then add(',"finished_at":', job.finished_at) end
+  if job.error then add(',"error":', job.error) end
+  add(job.tail, '}')
+  return table.concat(text)
+end

@@ -1,0 +1,24 @@
+#!lua flags=allow-oom
+-- prune: forget finished jobs of one status: those older than `max_age` ms, and the oldest beyond `keep` unless younger than
+-- `min_age`. Up to 100 a call. Answers how many: 100 means call again at once.
+-- @args status max_age keep min_age
+-- @include now int head
+local index = key.index .. status
+local ids = redis.call('ZRANGEBYSCORE', index, '-inf', int(now - max_age), 'LIMIT', '0', '100')
+local surplus = redis.call('ZCARD', index) - #ids - keep
+if #ids == 0 and surplus > 0 then
+  ids = redis.call('ZRANGEBYSCORE', index, '-inf', int(now - min_age), 'LIMIT', '0', int(math.min(surplus, 100)))
+end
+for _, id in ipairs(ids) do
+  local name = key.job .. id
+  local text = redis.pcall('GET', name)
+  local job = type(text) == 'string' and read_head(text)
+  -- A record that is not what the index says was written by somebody else: it is not ours to delete.
+  if job and job.status == status then
+    redis.call('UNLINK', name, name .. ':payload', name .. ':result', name .. ':attempts')
+  end
+end
+if #ids > 0 then
+  redis.call('ZREM', index, unpack(ids))
+end
+return #ids

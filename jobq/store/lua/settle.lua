@@ -1,0 +1,97 @@
+-- settle: processing -> completed | failed | cancelled, or back to pending. A part of pump, which is its only caller.
+-- Only the holder of the token may settle. Per job: `ok`; `repeat` when this attempt was already settled (its reply was
+-- lost); `stale` when the lease was taken away meanwhile.
+-- @include now int head ready announce finish remember quarantine
+
+-- What becomes of a job that is not over. `body` is the reason of a quarantine.
+local BACK = {
+  retry = function(job, due, body)
+    remember(job, 'retry')
+    job.started_at, job.worker, job.finished_at = nil, nil, nil
+    job.status, job.run_at = 'pending', due ~= '' and due or nil
+    redis.call('SET', key.job .. job.id, write_head(job))
+    if job.run_at then
+      redis.call('ZADD', key.schedule, job.run_at, job.id)
+    else
+      make_ready('RPUSH', job)
+    end
+  end,
+  release = function(job)
+    remember(job, 'release')
+    job.started_at, job.worker, job.status = nil, nil, 'pending'
+    redis.call('SET', key.job .. job.id, write_head(job))
+    make_ready('LPUSH', job)
+  end,
+  park = function(job)
+    job.started_at, job.worker, job.status = nil, nil, 'pending'
+    redis.call('SET', key.job .. job.id, write_head(job))
+    redis.call('RPUSH', key.parked .. job.task, job.id)
+  end,
+}
+
+-- The attempt is settled already iff the record has the same attempt and losses and is no longer processing: an attempt
+-- number is given out once, and a reaped attempt shows one loss more.
+local function settled_before(id, record)
+  local mine, current = read_head(record), redis.call('GET', key.job .. id)
+  current = current and read_head(current)
+  return mine and current and current.status ~= 'processing'
+    and current.attempt == mine.attempt and current.lost == mine.lost
+end
+
+local function settle(rows, result_ttl)
+  local ids, verdicts = {}, {}
+  for _, row in ipairs(rows) do
+    ids[#ids + 1] = row.id
+  end
+  if #ids == 0 then
+    return verdicts
+  end
+  local held = redis.call('HMGET', key.running, unpack(ids))
+  local cancels = redis.call('EXISTS', key.cancel) == 1 and redis.call('HMGET', key.cancel, unpack(ids)) or {}
+  local completed, records, index, over = {}, {}, {}, {}
+
+  for i, row in ipairs(rows) do
+    if held[i] ~= row.token then
+      verdicts[i] = settled_before(row.id, row.record) and 'repeat' or 'stale'
+    else
+      verdicts[i] = 'ok'
+      over[#over + 1] = row.id
+      if row.outcome == 'complete' then
+        completed[#completed + 1] = row.id
+        records[#records + 1] = key.job .. row.id
+        records[#records + 1] = row.record
+        index[#index + 1] = int(now)
+        index[#index + 1] = row.id
+        if row.body ~= '' then
+          redis.call('SET', key.job .. row.id .. ':result', row.body, 'PX', result_ttl)
+        end
+      elseif row.outcome == 'quarantine' then
+        quarantine(row.id, row.body)
+      elseif row.outcome ~= 'drop' then
+        local job = read_head(row.record)
+        if not job then
+          -- A foreign record, released before it was adopted: it goes back as it is.
+          make_ready('LPUSH', {id = row.id, queue = 'default', priority = 0})
+        elseif cancels[i] then
+          finish(job, 'cancelled')
+        elseif BACK[row.outcome] then
+          BACK[row.outcome](job, row.due)
+        else
+          finish(job, row.outcome == 'cancel' and 'cancelled' or 'failed')
+        end
+      end
+    end
+  end
+
+  if #completed > 0 then
+    redis.call('MSET', unpack(records))
+    redis.call('ZADD', key.index .. 'completed', unpack(index))
+    announce('completed', completed)
+  end
+  if #over > 0 then
+    redis.call('HDEL', key.running, unpack(over))
+    redis.call('ZREM', key.leases, unpack(over))
+    if #cancels > 0 then redis.call('HDEL', key.cancel, unpack(over)) end
+  end
+  return verdicts
+end

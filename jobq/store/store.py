@@ -1,0 +1,286 @@
+"""Store: one short method per transition, named as its Lua file. Knows bytes and verdicts, not tasks.
+
+A caller that is cancelled in mid-call must not leave an unread reply behind for the next one, so calls of users run
+shielded. The pump's are never cancelled and pay nothing for that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeVar, cast
+
+import redis
+from redis.asyncio import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import NoScriptError, OutOfMemoryError, RedisError
+
+from jobq.errors import StoreFull, StoreUnavailable
+from jobq.store import keys, scripts
+
+T = TypeVar("T")
+
+SUBMIT_BATCH = 200
+SETTLE_BATCH = 200
+CLAIM_BATCH = 200
+HEARTBEAT_BATCH = 500
+
+
+class Submission(NamedTuple):
+    """One row of submit.lua."""
+
+    job_id: str
+    task: str
+    queue: str
+    priority: int
+    due: str
+    expires: str
+    tail: str
+    payload: bytes
+
+
+class Settlement(NamedTuple):
+    """One row of the settles of pump.lua."""
+
+    job_id: str
+    token: str
+    outcome: str
+    record: str = ""
+    body: bytes | str = b""
+    due: str | int = ""
+
+
+class Claim(NamedTuple):
+    """A job handed out: its holder may settle it with this token until the lease runs out."""
+
+    job_id: str
+    token: str
+    record: bytes
+    payload: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Pumped:
+    """What one pump call answered. `now` is ms of the server's clock."""
+
+    now: int
+    verdicts: list[str]
+    claims: list[Claim]
+
+
+class Stored(NamedTuple):
+    """Everything kept of one job."""
+
+    record: bytes
+    payload: bytes | None
+    result: bytes | None
+    attempts: list[bytes]
+
+
+class Store:
+    """The transitions over one client. `revive` starts an embedded server again that is gone."""
+
+    def __init__(
+        self,
+        client: Redis,
+        transitions: dict[str, scripts.Script] | None = None,
+        revive: Callable[[], None] | None = None,
+    ) -> None:
+        self._client = client
+        self._scripts = transitions or scripts.load()
+        self._revive = revive
+
+    async def submit(self, jobs: Sequence[Submission]) -> list[str]:
+        """asked → pending, at most SUBMIT_BATCH. A verdict per job: `ok` or `repeat` (the id existed)."""
+        return _words(await self._run("submit", [column for job in jobs for column in job]))
+
+    async def pump(
+        self, lane: tuple[str, str], seq: int, settles: Sequence[Settlement], want: int, **limits: int | str
+    ) -> Pumped:
+        """Settle and claim in one call. `lane` is worker and lane; limits are `lease`, `result_ttl` (ms) and `queues`.
+
+        Raises redis errors as they come: the caller repeats the call with the same `seq`.
+        """
+        rows = [column for settle in settles for column in settle]
+        now, verdicts, claims = await self._scripts["pump"](
+            self._client, rows, worker=lane[0], lane=lane[1], seq=seq, want=want, **limits
+        )
+        return Pumped(now, _words(verdicts), [Claim(i.decode(), t.decode(), r, p) for i, t, r, p in claims])
+
+    async def adopt(self, job_id: str, token: str, expected: bytes, record: str) -> str:
+        """Write the canonical form of a foreign record. `ok`, `repeat`, `stale` or `conflict`."""
+        return _word(await self._run("adopt", id=job_id, token=token, expected=expected, record=record))
+
+    async def cancel(self, job_id: str, reason: str, error: str) -> tuple[str, str]:
+        """pending → cancelled, or a request to the worker. A verdict and the status found."""
+        return _pair(await self._run("cancel", id=job_id, reason=reason, error=error))
+
+    async def retry(self, job_id: str, attempt: int) -> tuple[str, str]:
+        """failed | cancelled → pending, by hand. A verdict and the status."""
+        return _pair(await self._run("retry", id=job_id, attempt=attempt))
+
+    async def stage(self) -> int:
+        """due → queue. How many left the schedule; 100 means call again."""
+        return int(await self._run("stage"))
+
+    async def missing(self, patience: int) -> list[str]:
+        """Listed ids whose record came late → queue. The ids given up after `patience` ms."""
+        return _words(await self._run("missing", patience=patience))
+
+    async def reap(self, max_lost: int) -> list[tuple[str, str]]:
+        """Leases that ran out → queue or failed. Pairs of id and new status; 100 of them mean call again."""
+        return [_pair(pair) for pair in await self._run("reap", max_lost=max_lost)]
+
+    async def expire(self) -> int:
+        """Pending past `expires_at` → failed. How many were looked at; 100 means call again."""
+        return int(await self._run("expire"))
+
+    async def unpark(self, queues: Iterable[str], tasks: Iterable[str]) -> int:
+        """Parked jobs of these tasks → queue. How many."""
+        return int(await self._run("unpark", queues=",".join(queues), tasks=",".join(tasks)))
+
+    async def prune(self, status: str, max_age: int, keep: int, min_age: int) -> int:
+        """Forget old finished jobs. How many; 100 means call again."""
+        return int(await self._run("prune", status=status, max_age=max_age, keep=keep, min_age=min_age))
+
+    async def record(self, job_id: str) -> bytes | None:
+        return cast("bytes | None", await self._call(lambda: self._client.get(keys.job(job_id))))
+
+    async def stored(self, job_id: str) -> Stored | None:
+        """Record, payload, result and past attempts, as of one moment."""
+
+        async def read() -> tuple[list[bytes | None], list[bytes]]:
+            pipe = self._client.pipeline(transaction=True)
+            pipe.mget(keys.job(job_id), keys.payload(job_id), keys.result(job_id))
+            pipe.lrange(keys.attempts(job_id), 0, -1)
+            values, attempts = await pipe.execute()
+            return values, attempts
+
+        (record, payload, result), attempts = await self._call(read)
+        return None if record is None else Stored(record, payload, result, attempts)
+
+    async def writable(self) -> None:
+        """Raise StoreUnavailable unless a submit would be accepted."""
+        await self._run("submit", [])
+
+    async def uptime(self) -> tuple[int, int]:
+        """Seconds since the server started, and its clock in ms."""
+
+        async def read() -> tuple[int, int]:
+            pipe = self._client.pipeline(transaction=False)
+            pipe.info("server")
+            pipe.time()
+            info, (seconds, micros) = await pipe.execute()
+            return int(info["uptime_in_seconds"]), seconds * 1000 + micros // 1000
+
+        return await self._call(read)
+
+    async def close(self) -> None:
+        await self._client.aclose()
+
+    async def _run(self, name: str, rows: list[Any] | None = None, **named: Any) -> Any:
+        return await self._call(lambda: self._scripts[name](self._client, rows, **named))
+
+    async def _call(self, call: Callable[[], Awaitable[T]]) -> T:
+        return await asyncio.shield(asyncio.ensure_future(self._told(call)))
+
+    async def _told(self, call: Callable[[], Awaitable[T]]) -> T:
+        """The call, with redis-py's errors told in ours; once more if an embedded server had to be started again."""
+        try:
+            return await call()
+        except RedisConnectionError as error:
+            if self._revive is None:
+                raise told(error) from error
+        except (RedisError, OSError) as error:
+            raise told(error) from error
+
+        try:
+            await asyncio.to_thread(self._revive)
+            return await call()
+        except (RedisError, OSError) as error:
+            raise told(error) from error
+
+
+class Marks:
+    """Where idle workers wait: content-free marks, one set a queue."""
+
+    def __init__(self, client: Redis) -> None:
+        self._client = client
+
+    async def wait(self, queues: Iterable[str], longest: float) -> bool:
+        """True when work may have come, False after `longest` seconds."""
+        return await self._client.bzpopmin([keys.wake(queue) for queue in queues], timeout=longest) is not None
+
+    async def close(self) -> None:
+        await self._client.aclose()
+
+
+class FinishedJobs:
+    """Reads from `job_events` which jobs are over."""
+
+    def __init__(self, client: Redis) -> None:
+        self._client = client
+
+    async def last(self) -> bytes:
+        """The id to read on from."""
+        newest = await self._client.xrevrange(keys.EVENTS, count=1)
+        return cast("bytes", newest[0][0]) if newest else b"0-0"
+
+    async def after(self, last: bytes, longest: float) -> tuple[bytes, list[str]]:
+        """Ids of jobs that ended since `last`, and the id to go on from. Blocks up to `longest` seconds."""
+        answer: Any = await self._client.xread({keys.EVENTS: last}, count=100, block=round(longest * 1000))
+        entries: list[tuple[bytes, dict[bytes, bytes]]] = answer[0][1] if answer else []
+        ids = [job_id for _, fields in entries for job_id in fields[b"ids"].decode().split(",")]
+        return (entries[-1][0] if entries else last), ids
+
+    async def close(self) -> None:
+        await self._client.aclose()
+
+
+class Heart:
+    """Extends leases from the heartbeat's own thread."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._client = client
+        self._script = scripts.load()["heartbeat"]
+
+    def beat(self, held: Sequence[tuple[str, str]], lease: int) -> list[tuple[str, str]]:
+        """Per pair of id and token: `ok`, `lost` or `cancel`, and the cancel's reason. Raises redis errors."""
+        verdicts: list[tuple[str, str]] = []
+        for start in range(0, len(held), HEARTBEAT_BATCH):
+            rows = [column for pair in held[start : start + HEARTBEAT_BATCH] for column in pair]
+            verdicts += [_pair(pair) for pair in self._evalsha(self._script.argv({"lease": lease}, rows))]
+        return verdicts
+
+    def close(self) -> None:
+        self._client.close()
+
+    def _evalsha(self, argv: list[Any]) -> Any:
+        try:
+            return self._client.evalsha(self._script.sha, 1, keys.QUEUE, *argv)
+        except NoScriptError:
+            return self._client.eval(self._script.source, 1, keys.QUEUE, *argv)
+
+
+RETRIABLE: tuple[type[Exception], ...] = (RedisError, OSError)
+"""What a pump call or a heartbeat may raise when the server is away."""
+
+
+def told(error: Exception) -> StoreUnavailable:
+    """redis-py's error in ours: a server without memory says so, the rest is `unavailable`."""
+    if isinstance(error, OutOfMemoryError) or "OOM" in str(error)[:64]:
+        return StoreFull("Redis is at its memory limit; jobs run on, new ones are refused until some have finished")
+    return StoreUnavailable(f"Redis does not serve writes right now ({type(error).__name__})")
+
+
+def _word(reply: bytes) -> str:
+    return reply.decode()
+
+
+def _words(reply: list[bytes]) -> list[str]:
+    return [word.decode() for word in reply]
+
+
+def _pair(reply: list[bytes]) -> tuple[str, str]:
+    return reply[0].decode(), reply[1].decode()
