@@ -1,23 +1,38 @@
 """jobq: an async job queue. Any program submits a job with one HTTP call, any Python function serves it."""
 
-from jobq.client import Client, JobDetails, JobHandle
-from jobq.errors import (
-    BadRequest,
-    ConfigError,
-    Conflict,
-    InvalidPayload,
-    JobCancelled,
-    JobFailed,
-    JobNotFound,
-    JobqError,
-    ResultExpired,
-    ResultTimeout,
-    StoreUnavailable,
-    UnknownTask,
-)
-from jobq.job import Job, JobSpec, Status
-from jobq.settings import Settings
-from jobq.task import Context, Discard, Registry, Retry, RetryLater, Task, current
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from jobq.client import Client, JobDetails, JobHandle
+    from jobq.errors import (
+        BadRequest,
+        ConfigError,
+        Conflict,
+        InvalidPayload,
+        JobCancelled,
+        JobFailed,
+        JobNotFound,
+        JobqError,
+        ResultExpired,
+        ResultTimeout,
+        StoreUnavailable,
+        UnknownTask,
+    )
+    from jobq.job import Job, Status
+    from jobq.settings import Settings
+    from jobq.task import Context, Discard, JobSpec, Registry, Retry, RetryLater, Task, current
+else:
+
+    def __getattr__(name: str) -> object:
+        """Find a public name when it is first asked for: `python -m jobq --help` needs none, and answers at once."""
+        if name in __all__:
+            for module in ("errors", "settings", "job", "task", "client"):
+                if (found := getattr(import_module(f"jobq.{module}"), name, None)) is not None:
+                    globals()[name] = found
+                    return found
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 __all__ = [
     "BadRequest",

@@ -26,7 +26,6 @@ from jobq.job import (
     DEFAULT_QUEUE,
     UUID,
     Job,
-    JobSpec,
     Status,
     SubmitOptions,
     inline_payload,
@@ -37,7 +36,7 @@ from jobq.policy import cancelled
 from jobq.settings import NAME, Settings
 from jobq.store.connect import Server, connect
 from jobq.store.store import SUBMIT_BATCH, FinishedJobs, Store, Submission
-from jobq.task import Registry, check_size
+from jobq.task import JobSpec, Registry, check_size
 
 R = TypeVar("R")
 

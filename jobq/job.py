@@ -1,4 +1,4 @@
-"""A job: as asked (`JobSpec`), as stored (`Job`), and the text of its record.
+"""A job as stored (`Job`), what a submit may say of it (`Options`), and the text of its record.
 
 The record is JSON with a canonical head in fixed order, which the scripts rewrite, and a tail that is copied byte for
 byte. Records of foreign producers (any spelling, missing or extra members) are read here too, and brought into that
@@ -10,20 +10,15 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from json.decoder import scanstring  # type: ignore[attr-defined]  # typeshed does not know it
 from time import time
-from typing import TYPE_CHECKING, Any, Generic, TypedDict, TypeVar, Unpack
+from typing import Any, TypedDict
 
 from jobq.errors import BadRequest, CorruptRecord
 from jobq.settings import NAME
-
-if TYPE_CHECKING:
-    from jobq.task import Task
-
-R = TypeVar("R")
 
 DEFAULT_QUEUE = "default"
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
@@ -141,22 +136,6 @@ def _seconds(duration: float | timedelta | None) -> float:
 def _sensible(moment: datetime) -> bool:
     """A minute late is a slow sender; more is a mistake."""
     return moment.tzinfo is not None and -60 <= moment.timestamp() - time() <= MAX_DELAY
-
-
-@dataclass(frozen=True, slots=True)
-class JobSpec(Generic[R]):
-    """A request to run a task: made purely, sent by `Client.submit`. `R` is what the job will return."""
-
-    task: str
-    payload: bytes
-    """JSON object of the arguments; empty for none."""
-    options: Options = field(default_factory=Options)
-    definition: Task[..., R] | None = None
-    """The task it was made from; None when it was named."""
-
-    def with_options(self, **options: Unpack[SubmitOptions]) -> JobSpec[R]:
-        """The same request with other options. Raises BadRequest."""
-        return replace(self, options=Options(**options))
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,8 @@ from jobq.errors import ConfigError
 NAME = re.compile(r"[a-z][a-z0-9_.-]{0,63}")
 """What a task or a queue may be called: these names become part of Redis keys."""
 
+WEIGHT = re.compile(r"[1-9][0-9]{0,5}")
+
 REDIS_SCHEMES = ("redis", "rediss", "valkey", "valkeys", "unix")
 
 
@@ -101,9 +103,11 @@ class Settings(BaseSettings):
     @field_validator("queues")
     @classmethod
     def _legal_names(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        for name in names:
-            if not NAME.fullmatch(name):
-                raise ValueError(f"queue names look like {NAME.pattern}")
+        parts = [name.partition(":") for name in names]
+        if not all(NAME.fullmatch(name) and (not colon or WEIGHT.fullmatch(weight)) for name, colon, weight in parts):
+            raise ValueError("expected names such as mail,default (in strict order) or mail:3,default:1 (by weight)")
+        if len({bool(weight) for _, _, weight in parts}) > 1:
+            raise ValueError("give every queue a weight or none")
         return names
 
     @field_validator("timeout", mode="before")
@@ -125,7 +129,7 @@ class Settings(BaseSettings):
         try:
             return cls.load(**values)
         except ConfigError as error:
-            raise SystemExit(str(error)) from None
+            raise SystemExit(f"jobq: {error}") from None
 
     def having(self, **values: Any) -> Self:
         """These settings with other values, as from a command line; None leaves one as it is. Raises ConfigError."""

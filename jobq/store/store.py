@@ -16,7 +16,7 @@ from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, OutOfMemoryError, RedisError
 
-from jobq.errors import StoreFull, StoreUnavailable
+from jobq.errors import ConfigError, CorruptRecord, JobqError, StoreFull, StoreUnavailable
 from jobq.store import keys, scripts
 
 T = TypeVar("T")
@@ -198,7 +198,7 @@ class Store:
         try:
             await asyncio.to_thread(self._revive)
             return await call()
-        except (RedisError, OSError) as error:
+        except (RedisError, OSError, ConfigError) as error:
             raise told(error) from error
 
 
@@ -267,8 +267,10 @@ RETRIABLE: tuple[type[Exception], ...] = (RedisError, OSError)
 """What a pump call or a heartbeat may raise when the server is away."""
 
 
-def told(error: Exception) -> StoreUnavailable:
-    """redis-py's error in ours: a server without memory says so, the rest is `unavailable`."""
+def told(error: Exception) -> JobqError:
+    """redis-py's error in ours: a foreign type under a job's key, a server without memory, or else `unavailable`."""
+    if "WRONGTYPE" in str(error)[:64]:
+        return CorruptRecord("the job's key holds something that is not a record")
     if isinstance(error, OutOfMemoryError) or "OOM" in str(error)[:64]:
         return StoreFull("Redis is at its memory limit; jobs run on, new ones are refused until some have finished")
     return StoreUnavailable(f"Redis does not serve writes right now ({type(error).__name__})")

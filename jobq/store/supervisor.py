@@ -22,6 +22,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -119,6 +120,20 @@ def is_file(descriptor: int, file: Path) -> bool:
         return os.path.samestat(os.fstat(descriptor), file.stat())
     except OSError:
         return False
+
+
+def tie_to_parent() -> Callable[[], None]:
+    """For `preexec_fn`: Linux sends the new process SIGTERM when the thread that started it dies."""
+    parent = os.getpid()
+    libc = ctypes.CDLL(None) if DIES_WITH_PARENT else None
+
+    def tie() -> None:
+        if libc:
+            libc.prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+        if os.getppid() != parent:  # it died before it had been asked to take us along
+            os._exit(1)
+
+    return tie
 
 
 def supervise(data_dir: Path, binary: str, grace: float) -> None:
@@ -237,15 +252,11 @@ def _open_log(file: Path) -> BinaryIO:
 
 
 def _start(binary: str, config: str, server_lock: int, log: BinaryIO) -> subprocess.Popen[bytes]:
-    supervisor = os.getpid()
-    libc = ctypes.CDLL(None) if DIES_WITH_PARENT else None
+    tie = tie_to_parent()
 
     def before_exec() -> None:
         _write_pid(server_lock)
-        if libc:
-            libc.prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
-        if os.getppid() != supervisor:  # it died before it had been asked to take us along
-            os._exit(1)
+        tie()
 
     # The configuration goes through a pipe: a command line would show the password to everybody.
     # `preexec_fn` is safe here, as the supervisor has no threads; and the server dies with the thread that started it.

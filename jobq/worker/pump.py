@@ -57,7 +57,7 @@ class Queues:
 
 
 class Pump:
-    """Owns the traffic of one lane. `start` is called with each claim and must not block."""
+    """Owns the traffic of one lane. `start` gets each claim, `written` the token of each outcome that the server has."""
 
     def __init__(
         self,
@@ -66,6 +66,7 @@ class Pump:
         settings: Settings,
         queues: Queues,
         start: Callable[[Claim, ServerClock], None],
+        written: Callable[[str], None],
     ) -> None:
         self._server = server
         self._store = server.lane()
@@ -74,6 +75,7 @@ class Pump:
         self._limits = {"lease": round(settings.lease * 1000), "result_ttl": settings.result_ttl * 1000}
         self._queues = queues
         self._start = start
+        self._written = written
         self._seq = 0
         self._held = 0
         self._slots = settings.concurrency
@@ -135,7 +137,10 @@ class Pump:
         self._release(len(settles))
         if pumped.claims:
             self.last_claim = clock.monotonic
-        _tell_refused(settles, pumped.verdicts)
+        for settle, verdict in zip(settles, pumped.verdicts, strict=True):
+            self._written(settle.token)
+            if verdict == "stale":
+                logger().warning("outcome refused: the lease had been lost", job_id=settle.job_id)
         for claim in pumped.claims:
             self._accept(claim, clock)
 
@@ -185,9 +190,3 @@ class Pump:
     def held(self) -> int:
         """Claims not yet written off."""
         return self._held
-
-
-def _tell_refused(settles: Sequence[Settlement], verdicts: Sequence[str]) -> None:
-    for settlement, verdict in zip(settles, verdicts, strict=True):
-        if verdict == "stale":
-            logger().warning("outcome refused: the lease had been lost", job_id=settlement.job_id)

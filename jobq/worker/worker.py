@@ -67,7 +67,7 @@ class Worker:
         loop = asyncio.get_running_loop()
         heart = server.heart(timeout=min(self.settings.lease / 3, 5.0))
         self._leases = Leases(heart, self.settings.lease, partial(self._pass_on, loop))
-        self._pump = Pump(server, self.id, self.settings, self.queues, self._start)
+        self._pump = Pump(server, self.id, self.settings, self.queues, self._start, self._leases.drop)
         duties = Duties(self._store, self.settings, self.queues.names, self.registry).all()
         self._announce(server)
         self._leases.start()
@@ -132,9 +132,9 @@ class Worker:
         expected = claim.record
         while True:
             if job.status is not Status.PENDING:
-                return self._report(Settlement(job.job_id, claim.token, "drop"))
+                return self._pump.report(Settlement(job.job_id, claim.token, "drop"))
             if job.run_at and job.run_at > clock.now():
-                return self._report(Settlement(job.job_id, claim.token, "retry", job.text(), due=job.run_at))
+                return self._pump.report(Settlement(job.job_id, claim.token, "retry", job.text(), due=job.run_at))
             adopted = replace(
                 job, status=Status.PROCESSING, attempt=job.attempt + 1, started_at=clock.now(), worker=self.id
             )
@@ -148,9 +148,9 @@ class Worker:
                 expected = await self._store.record(job.job_id) or b""
                 job = parse(job.job_id, expected)
             except StoreUnavailable:
-                return self._report(Settlement(job.job_id, claim.token, "release", job.text()))
+                return self._pump.report(Settlement(job.job_id, claim.token, "release", job.text()))
             except CorruptRecord as error:
-                return self._report(Settlement(job.job_id, claim.token, "quarantine", body=str(error)))
+                return self._pump.report(Settlement(job.job_id, claim.token, "quarantine", body=str(error)))
 
     def _begin(self, claim: Claim, job: Job, clock: ServerClock) -> None:
         task = self.registry.get(job.task)
@@ -178,11 +178,7 @@ class Worker:
         self._journal.settled(transition, now - (job.started_at or now))
         due = "" if transition.due is None else transition.due
         text = transition.job.text()
-        self._report(Settlement(job.job_id, token, transition.outcome, text, transition.body, due))
-
-    def _report(self, settlement: Settlement) -> None:
-        self._leases.drop(settlement.token)
-        self._pump.report(settlement)
+        self._pump.report(Settlement(job.job_id, token, transition.outcome, text, transition.body, due))
 
     def _forget(self, token: str) -> None:
         self._leases.drop(token)
@@ -226,7 +222,7 @@ class Worker:
         # What swallows its cancellation is given back all the same; its own report will be ignored.
         for token, run in list(self._runs.items()):
             run.lost = True
-            self._report(Settlement(run.job.job_id, token, "release", run.job.text()))
+            self._pump.report(Settlement(run.job.job_id, token, "release", run.job.text()))
 
     async def _watch(self) -> None:
         """Once a second: the journal's sum, and whether a burst is over."""

@@ -32,8 +32,8 @@ local BACK = {
 -- The attempt is settled already iff the record has the same attempt and losses and is no longer processing: an attempt
 -- number is given out once, and a reaped attempt shows one loss more.
 local function settled_before(id, record)
-  local mine, current = read_head(record), redis.call('GET', key.job .. id)
-  current = current and read_head(current)
+  local mine, text = read_head(record), redis.pcall('GET', key.job .. id)
+  local current = type(text) == 'string' and read_head(text)
   return mine and current and current.status ~= 'processing'
     and current.attempt == mine.attempt and current.lost == mine.lost
 end

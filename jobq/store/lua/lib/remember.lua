@@ -8,6 +8,7 @@ local function remember(job, outcome)
   if job.error then line[#line + 1] = ',"error":' .. job.error end
   line[#line + 1] = '}'
   local attempts = key.job .. job.id .. ':attempts'
-  redis.call('RPUSH', attempts, table.concat(line))
-  redis.call('LTRIM', attempts, '-100', '-1')
+  -- pcall: what somebody else keeps under that name costs the history, not the batch.
+  redis.pcall('RPUSH', attempts, table.concat(line))
+  redis.pcall('LTRIM', attempts, '-100', '-1')
 end
