@@ -189,7 +189,11 @@ class Job:
 
     @property
     def error(self) -> dict[str, str] | None:
-        return json.loads(self.error_text) if self.error_text else None
+        """None also for what a foreign producer wrote there that is not JSON."""
+        try:
+            return json.loads(self.error_text) if self.error_text else None
+        except ValueError:
+            return None
 
     def stated(self) -> Stated:
         """What the submitter said for this job alone."""
@@ -267,7 +271,10 @@ def parse(job_id: str, record: bytes) -> Job:
         return _from_members(job_id, text)
     if match[3] not in list(Status):
         raise CorruptRecord("the record has a status that does not exist")
-    return _from_head(match)
+    try:
+        return _from_head(match)
+    except ValueError:  # Python reads integers of up to 4,300 digits
+        raise CorruptRecord("the record has a number that is too large") from None
 
 
 def is_canonical(record: bytes) -> bool:

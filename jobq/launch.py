@@ -64,5 +64,5 @@ def _import_app(module: str, folder: Path) -> ModuleType:
 
 
 def _make_importable(folder: Path) -> None:
-    if str(folder) not in sys.path:
+    if sys.path[0] != str(folder):
         sys.path.insert(0, str(folder))

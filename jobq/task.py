@@ -332,10 +332,15 @@ def _default(parameter: inspect.Parameter) -> Any:
     return ... if parameter.default is parameter.empty else parameter.default
 
 
+_QUOTING = {"union_tag_invalid": "Input tag is none of the expected tags"}
+"""Messages of pydantic that quote the value, and what stands in for them."""
+
+
 def _invalid(task: str, error: ValidationError) -> InvalidPayload:
     """Locations and messages only: the offending values may be secrets."""
     problems = [
-        (tuple(e["loc"]), e["msg"]) for e in error.errors(include_input=False, include_context=False, include_url=False)
+        (tuple(e["loc"]), _QUOTING.get(e["type"], e["msg"]))
+        for e in error.errors(include_input=False, include_context=False, include_url=False)
     ]
     where = "; ".join(f"{'.'.join(map(str, loc)) or 'payload'}: {message}" for loc, message in problems[:5])
     return InvalidPayload(f"the payload does not fit {task}: {where}", problems)

@@ -57,7 +57,7 @@ class Queues:
 
 
 class Pump:
-    """Owns the traffic of one lane. `start` gets each claim, `written` the token of each outcome that the server has."""
+    """Owns the traffic of one lane. `start` gets each claim, `written` the token of each outcome that is stored."""
 
     def __init__(
         self,

@@ -1,0 +1,164 @@
+"""Every error as problem+json (RFC 9457). Nothing of the input is echoed, and no traceback leaves the house."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from http import HTTPStatus
+from typing import Any
+
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+
+from jobq import telemetry
+from jobq.errors import BadRequest, Conflict, InvalidPayload, JobFailed, JobqError, StoreUnavailable
+from jobq.http.request import request_id, shown_path
+from jobq.http.timeline import error_view, printable
+
+MEDIA_TYPE = "application/problem+json"
+API_HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+"""On every answer of the API: jobs are nobody's cache's business, and JSON is not to be taken for a page."""
+
+Errors = Iterable[tuple[Iterable[str | int], str]]
+"""Pairs of location and message."""
+
+
+class NotJson(JobqError):
+    """The body is missing, or it is not JSON that means one thing only.
+
+    Refused are also two members of the same name, `NaN` and `Infinity`, numbers too large to be read, half surrogate
+    pairs, and nesting of more than 32 levels.
+    """
+
+    status = 400
+    slug = "not-json"
+    title = "The body is not JSON"
+
+
+class WrongMediaType(JobqError):
+    """Bodies are `application/json` in UTF-8, without a content encoding."""
+
+    status = 415
+    slug = "unsupported-media-type"
+    title = "The body is of the wrong media type"
+
+
+class BodyTooLarge(JobqError):
+    """The body has more bytes than are read."""
+
+    status = 413
+    slug = "body-too-large"
+    title = "Body too large"
+
+
+class Misfit(BadRequest):
+    """The request does not have the shape that the route asks for."""
+
+    def __init__(self, errors: Errors) -> None:
+        self.errors = list(errors)
+        super().__init__("the request does not have the right shape")
+
+
+class NoSuchPath(JobqError):
+    """There is nothing at this path."""
+
+    status = 404
+    slug = "not-found"
+    title = "Not found"
+
+
+class MethodNotAllowed(JobqError):
+    """The path exists, but not with this method. The `Allow` header names those it has."""
+
+    status = 405
+    slug = "method-not-allowed"
+    title = "Method not allowed"
+
+
+def answer(request: Request, error: Exception) -> JSONResponse:
+    """The problem that reports this error."""
+    match error:
+        case RequestValidationError():
+            return answer(request, Misfit((e["loc"], e["msg"]) for e in error.errors()))
+        case HTTPException():
+            return _from_http(request, error)
+        case JobqError() if error.status != JobqError.status:
+            more = _more(error)
+            detail = _summary(more["errors"]) if more.get("errors") else printable(str(error))
+            return _respond(request, {**_basics(type(error), detail), **more}, _headers(error))
+        case _:
+            return _unexpected(request, error)
+
+
+def _respond(request: Request, problem: dict[str, Any], headers: Mapping[str, str] | None = None) -> JSONResponse:
+    where = {"instance": shown_path(request), "request_id": request_id(request.scope)}
+    return JSONResponse({**problem, **where}, problem["status"], {**API_HEADERS, **(headers or {})}, MEDIA_TYPE)
+
+
+def _unexpected(request: Request, error: Exception) -> JSONResponse:
+    name = request_id(request.scope)
+    telemetry.logger().error("request failed", path=shown_path(request), request_id=name, exc_info=error)
+    return _respond(request, _basics(JobqError, "something went wrong here; the log has it under the request_id"))
+
+
+def _basics(kind: type[JobqError], detail: str) -> dict[str, Any]:
+    return {"type": f"/problems/{kind.slug}", "title": kind.title, "status": kind.status, "detail": detail}
+
+
+def _more(error: JobqError) -> dict[str, Any]:
+    """What an error knows beyond its text."""
+    match error:
+        case Misfit():
+            return {"errors": _located(error.errors)}
+        case InvalidPayload():
+            return {"errors": _located((("body", "payload", *location), message) for location, message in error.errors)}
+        case Conflict():
+            return {"job_status": error.job_status}
+        case JobFailed():
+            return {"error": error_view({"type": error.type, "message": str(error), "reason": error.reason})}
+        case _:
+            return {}
+
+
+def _headers(error: JobqError) -> dict[str, str]:
+    match error:
+        case StoreUnavailable():
+            return {"Retry-After": "1"}
+        case BodyTooLarge():
+            return {"Connection": "close"}  # what was not read would be taken for the next request
+        case _:
+            return {}
+
+
+def _from_http(request: Request, error: HTTPException) -> JSONResponse:
+    match error.status_code:
+        case 404:
+            problem = _basics(NoSuchPath, "there is nothing at this path; /docs shows what there is")
+        case 405:
+            problem = _basics(MethodNotAllowed, "this path has other methods; the Allow header names them")
+        case status:
+            phrase = HTTPStatus(status).phrase
+            problem = {"type": "about:blank", "title": phrase, "status": status, "detail": phrase}
+    return _respond(request, problem, error.headers)
+
+
+def _summary(errors: list[dict[str, Any]]) -> str:
+    """For those who read the detail alone."""
+    return "; ".join(f"{'.'.join(map(str, error['loc']))}: {error['msg']}" for error in errors[:5])
+
+
+_WORD = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+
+
+def _located(errors: Errors) -> list[dict[str, Any]]:
+    """A location may hold the name of a member that the client made up."""
+    return [
+        {"loc": [_plain(part) for part in location], "msg": message.removeprefix("Value error, ")}
+        for location, message in errors
+    ]
+
+
+def _plain(part: str | int) -> str | int:
+    return part if isinstance(part, int) or _WORD.fullmatch(part) else "?"

@@ -1,0 +1,26 @@
+"""For whoever watches the process: does it live, and may it be sent requests?"""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from jobq.errors import StoreFull, StoreUnavailable
+from jobq.http.deps import ClientDep
+from jobq.http.problems import responses
+from jobq.http.route import JobRoute
+from jobq.http.schemas import Health
+
+router = APIRouter(tags=["health"], route_class=JobRoute)
+
+
+@router.get("/healthz", summary="Does the process live?")
+async def healthz() -> Health:
+    """Says nothing about Redis: a restart of this process would not help there."""
+    return Health()
+
+
+@router.get("/readyz", summary="Would a submit be accepted?", responses=responses(StoreUnavailable, StoreFull))
+async def readyz(client: ClientDep) -> Health:
+    """Asks the server whether it takes writes."""
+    await client.writable()
+    return Health()

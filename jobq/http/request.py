@@ -1,0 +1,49 @@
+"""What a request is called: its id, and its path as others may see it."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import quote
+from uuid import uuid4
+
+from starlette.datastructures import Headers
+from starlette.requests import Request
+from starlette.types import Scope
+
+from jobq.job import UUID
+
+_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_PLAIN_HOST = re.compile(r"([A-Za-z0-9.-]{1,253}|\[[0-9a-f:]{2,39}\])(:\d{1,5})?")
+
+
+def request_id(scope: Scope) -> str:
+    """The caller's X-Request-ID if it is well-formed, else one of ours; the same for the whole request."""
+    if "jobq.request_id" not in scope:
+        given = Headers(scope=scope).get("x-request-id", "")
+        scope["jobq.request_id"] = given if _ID.fullmatch(given) else uuid4().hex
+    name: str = scope["jobq.request_id"]
+    return name
+
+
+def here(request: Request) -> str:
+    """The path as the client knows it, below any prefix, mount or root_path."""
+    root, path = request.scope.get("root_path", "").rstrip("/"), request.scope["path"]
+    return quote(path if path.startswith(f"{root}/") else root + path)
+
+
+def shown_path(request: Request) -> str:
+    """The path without anything the client made up: only ids that could exist are left in it."""
+    if "route" not in request.scope:
+        return "/"
+    path = here(request)
+    for name, value in request.path_params.items():
+        if value and not UUID.fullmatch(value):
+            before, _, after = path.rpartition(quote(value))
+            path = f"{before}:{name}{after}"
+    return path
+
+
+def shown_url(request: Request) -> str:
+    """The URL to write into a text. A Host header can hold anything, so only a plain one is repeated."""
+    host = request.headers.get("host", "")
+    return f"{request.url.scheme}://{host if _PLAIN_HOST.fullmatch(host) else '127.0.0.1:8000'}{shown_path(request)}"
