@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from jobq.errors import (
     BadRequest,
     Conflict,
     CorruptRecord,
+    IdempotencyMismatch,
     JobCancelled,
     JobFailed,
     JobNotFound,
@@ -35,6 +37,7 @@ from jobq.job import (
 from jobq.policy import cancelled
 from jobq.settings import NAME, Settings
 from jobq.store.connect import Server, connect
+from jobq.store.inspect import Inspector
 from jobq.store.store import SUBMIT_BATCH, FinishedJobs, Store, Submission
 from jobq.task import JobSpec, Registry, check_size
 
@@ -58,11 +61,13 @@ class JobDetails:
 class JobHandle(Generic[R]):
     """A submitted job. `R` is what it returns."""
 
-    def __init__(self, client: Client, job_id: str, spec: JobSpec[R], *, created: bool) -> None:
+    def __init__(self, client: Client, job_id: str, spec: JobSpec[R], *, created: bool, replayed: bool = False) -> None:
         self.job_id = job_id
         self.task = spec.task
         self.created = created
         """False when a job of that id existed already: it is the one meant here."""
+        self.replayed = replayed
+        """True when this idempotency key had made it before."""
         self._client = client
         self._definition = spec.definition
 
@@ -112,6 +117,7 @@ class Client:
         self._server: Server | None = None
         self._store: Store | None = None
         self._waiters: Waiters | None = None
+        self._inspector: Inspector | None = None
 
     async def __aenter__(self) -> Self:
         await self.open()
@@ -125,20 +131,22 @@ class Client:
     async def open(self) -> None:
         """Find the server and see that it answers. Raises ConfigError."""
         self._server = await connect(self.settings)
-        self.attach(self._server.store(), self._server.finished())
+        self.attach(self._server.store(), self._server.finished(), self._server.inspector())
 
-    def attach(self, store: Store, finished: FinishedJobs) -> None:
+    def attach(self, store: Store, finished: FinishedJobs, inspector: Inspector | None = None) -> None:
         """Use these instead of opening a server's."""
-        self._store, self._waiters = store, Waiters(finished)
+        self._store, self._waiters, self._inspector = store, Waiters(finished), inspector
 
     async def close(self) -> None:
         if self._waiters:
             await self._waiters.close()
         if self._store:
             await self._store.close()
+        if self._inspector:
+            await self._inspector.close()
         if self._server:
             await asyncio.to_thread(self._server.close)
-        self._server = self._store = self._waiters = None
+        self._server = self._store = self._waiters = self._inspector = None
 
     @property
     def server(self) -> Server | None:
@@ -167,9 +175,7 @@ class Client:
         handles: list[JobHandle[R]] = []
         for batch in _batches(planned):
             verdicts = await self._open_store.submit([row for _, row in batch])
-            for (spec, row), verdict in zip(batch, verdicts, strict=True):
-                created = verdict == "ok" or spec.options.job_id is None
-                handles.append(JobHandle(self, row.job_id, spec, created=created))
+            handles += [self._handle(spec, row, verdict) for (spec, row), verdict in zip(batch, verdicts, strict=True)]
         return handles
 
     def spec(self, task: str, payload: Mapping[str, Any] | bytes | None = None) -> JobSpec[Any]:
@@ -233,6 +239,33 @@ class Client:
             _raise_for("state", job.status, job_id, "retried")
         _raise_for(*await self._open_store.retry(job_id, job.attempt), job_id, "retried")
 
+    async def delete(self, job_id: str) -> None:
+        """Erase a job with payload and result. Raises JobNotFound; Conflict while it runs."""
+        verdict, status = await self._open_store.delete(check_id(job_id))
+        _raise_for(verdict, status, job_id, "deleted")
+
+    async def pause(self, queue: str) -> None:
+        """Claim nothing more from this queue, in any worker, until `resume`. What runs goes on."""
+        await self._open_store.pause(check_queue(queue))
+
+    async def resume(self, queue: str) -> None:
+        await self._open_store.resume(check_queue(queue))
+
+    async def purge(self, queue: str) -> int:
+        """Forget all jobs that are ready in this queue. How many."""
+        check_queue(queue)
+        total = 0
+        while purged := await self._open_store.purge(queue):
+            total += purged
+        return total
+
+    @property
+    def inspect(self) -> Inspector:
+        """What is in the queue, for people."""
+        if self._inspector is None:
+            raise RuntimeError("the client is not open: use `async with Client(…) as client`")
+        return self._inspector
+
     async def writable(self) -> None:
         """Raise StoreUnavailable unless a submit would be accepted now."""
         await self._open_store.writable()
@@ -250,13 +283,27 @@ class Client:
         await self._open_store.adopt(job_id, "", record, text)
         return text.encode()
 
+    def _handle(self, spec: JobSpec[R], row: Submission, verdict: str) -> JobHandle[R]:
+        word, _, known_id = verdict.partition(":")
+        if word == "mismatch":
+            raise IdempotencyMismatch("this idempotency key came with another request before")
+        if word == "replay":
+            return JobHandle(self, known_id, spec, created=False, replayed=True)
+        # Without an id of the caller's own, `repeat` answers a call whose first reply was lost.
+        return JobHandle(self, row.job_id, spec, created=word == "ok" or spec.options.job_id is None)
+
     def _row(self, spec: JobSpec[Any]) -> Submission:
         options = spec.options
         queue = options.queue or (spec.definition.defaults.queue if spec.definition else DEFAULT_QUEUE)
         job_id = options.job_id or str(uuid_utils.uuid7())
-        return Submission(
+        row = Submission(
             job_id, spec.task, queue, options.priority, options.due(), options.expires(), options.tail(), spec.payload
         )
+        if options.idempotency_key is None:
+            return row
+        # What was asked, without the id that is new each time.
+        asked = repr(row._replace(job_id=options.job_id or "")).encode()
+        return row._replace(idem=_digest(options.idempotency_key.encode()), body=_digest(asked))
 
     @property
     def _open_store(self) -> Store:
@@ -276,6 +323,17 @@ def check_id(job_id: str) -> str:
     if not UUID.fullmatch(job_id):
         raise BadRequest("job_id: a UUID in lower case")
     return job_id
+
+
+def check_queue(queue: str) -> str:
+    """The name, or BadRequest."""
+    if not NAME.fullmatch(queue):
+        raise BadRequest(f"queue: must match {NAME.pattern}")
+    return queue
+
+
+def _digest(text: bytes) -> str:
+    return hashlib.sha256(text).hexdigest()
 
 
 def outcome(details: JobDetails) -> bytes | None:

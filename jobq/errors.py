@@ -5,6 +5,7 @@
     ├── BadRequest            what the caller has to change
     │   ├── UnknownTask
     │   ├── InvalidPayload
+    │   ├── IdempotencyMismatch
     │   ├── PayloadTooLarge
     │   └── ResultInvalid     a task returned what cannot be stored
     ├── JobNotFound
@@ -68,6 +69,13 @@ class InvalidPayload(BadRequest):
     def __init__(self, message: str, errors: Sequence[tuple[tuple[str | int, ...], str]] = ()) -> None:
         super().__init__(message)
         self.errors = list(errors)
+
+
+class IdempotencyMismatch(BadRequest):
+    """This idempotency key came before, with another request."""
+
+    slug = "idempotency-mismatch"
+    title = "Idempotency key used for another request"
 
 
 class PayloadTooLarge(BadRequest):

@@ -74,6 +74,8 @@ class SubmitOptions(TypedDict, total=False):
     """Seconds one attempt may take."""
     job_id: str | None
     """A UUID of the caller's own: submitting it again gives the same job."""
+    idempotency_key: str | None
+    """Up to 128 printable characters. Within 24 h the same request gives the same job, another one an error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +91,7 @@ class Options:
     backoff: float | None = None
     timeout: float | None = None
     job_id: str | None = None
+    idempotency_key: str | None = None
 
     def __post_init__(self) -> None:
         _require(self.queue is None or NAME.fullmatch(self.queue), f"queue: must match {NAME.pattern}")
@@ -109,6 +112,11 @@ class Options:
             self.timeout is None or 0 < self.timeout <= MAX_DELAY, f"timeout: more than 0, up to {MAX_DELAY} seconds"
         )
         _require(self.job_id is None or UUID.fullmatch(self.job_id), "job_id: a UUID in lower case")
+        key = self.idempotency_key
+        _require(
+            key is None or (0 < len(key) <= 128 and key.isprintable()),
+            "idempotency_key: 1 to 128 printable characters",
+        )
 
     def due(self) -> str:
         """As the submit script takes it: ms from now, absolute ms, or nothing."""

@@ -22,6 +22,7 @@ from redis.retry import Retry
 from jobq.errors import ConfigError
 from jobq.settings import Durability, Settings
 from jobq.store.embedded import Embedded
+from jobq.store.inspect import Inspector
 from jobq.store.store import FinishedJobs, Heart, Marks, Store
 
 CONNECT_TIMEOUT = 2.0
@@ -66,6 +67,9 @@ class Server:
             max_connections=1,
         )
         return Heart(client)
+
+    def inspector(self) -> Inspector:
+        return Inspector(self._client(COMMAND_TIMEOUT, AsyncRetry(NoBackoff(), 1), max_connections=10))
 
     async def revive(self) -> None:
         """Start the embedded server again if it is gone; any other comes back by itself. Raises ConfigError."""

@@ -12,6 +12,7 @@ JOB: Final = "job:"
 PAYLOAD: Final = ":payload"
 RESULT: Final = ":result"
 ATTEMPTS: Final = ":attempts"
+EMITTED: Final = ":events"
 
 NAMES: Final = {
     "queue": QUEUE,
@@ -27,7 +28,17 @@ NAMES: Final = {
     "missing": "job_missing",
     "quarantine": "job_quarantine",
     "parked": "job_parked:",
+    "lots": "job_parked",
     "events": "job_events",
+    "paused": "job_paused",
+    "erased": "job_erased",
+    "queues": "job_queues",
+    "stats": "job_stats:",
+    "workers": "job_workers",
+    "worker": "job_worker:",
+    "order": "job_order:",
+    "progress": "job_progress",
+    "idem": "job_idem:",
 }
 """What `key.<name>` in a script stands for, without the shard's tag. A trailing colon wants something after it."""
 
@@ -60,3 +71,8 @@ def result(job_id: str) -> str:
 
 def attempts(job_id: str) -> str:
     return JOB + job_id + ATTEMPTS
+
+
+def emitted(job_id: str) -> str:
+    """The stream of what the job's attempts emitted: progress and log lines."""
+    return JOB + job_id + EMITTED

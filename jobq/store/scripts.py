@@ -27,7 +27,8 @@ from redis.exceptions import NoScriptError
 from jobq.store import keys
 
 TRANSITIONS = (
-    "submit", "pump", "adopt", "heartbeat", "cancel", "retry", "stage", "missing", "reap", "expire", "unpark", "prune",
+    "submit", "pump", "adopt", "heartbeat", "emit", "cancel", "retry", "delete", "stage", "missing", "reap", "expire",
+    "unpark", "prune", "pause", "resume", "purge", "present", "leave",
 )  # fmt: skip
 
 LUA = files("jobq.store") / "lua"

@@ -38,6 +38,10 @@ class Submission(NamedTuple):
     expires: str
     tail: str
     payload: bytes
+    idem: str = ""
+    """Digest of the idempotency key; empty for none."""
+    body: str = ""
+    """Digest of the request that came with it."""
 
 
 class Settlement(NamedTuple):
@@ -92,7 +96,8 @@ class Store:
         self._revive = revive
 
     async def submit(self, jobs: Sequence[Submission]) -> list[str]:
-        """asked → pending, at most SUBMIT_BATCH. A verdict per job: `ok` or `repeat` (the id existed)."""
+        """asked → pending, at most SUBMIT_BATCH. A verdict per job: `ok`, `repeat` (the id existed),
+        `replay:<id>` (made before under this idempotency key), `mismatch` (another request was)."""
         return _words(await self._run("submit", [column for job in jobs for column in job]))
 
     async def pump(
@@ -119,6 +124,32 @@ class Store:
     async def retry(self, job_id: str, attempt: int) -> tuple[str, str]:
         """failed | cancelled → pending, by hand. A verdict and the status."""
         return _pair(await self._run("retry", id=job_id, attempt=attempt))
+
+    async def delete(self, job_id: str) -> tuple[str, str]:
+        """Erase a job that does not run. A verdict and the status found."""
+        return _pair(await self._run("delete", id=job_id))
+
+    async def emit(self, job_id: str, token: str, attempt: int, entries: Sequence[tuple[int, str, str]]) -> str:
+        """Progress and log of a running job: number within the attempt, kind, data. `ok` or `stale`."""
+        rows = [column for entry in entries for column in entry]
+        return _word(await self._run("emit", rows, id=job_id, token=token, attempt=attempt))
+
+    async def pause(self, queue: str) -> None:
+        await self._run("pause", queue=queue)
+
+    async def resume(self, queue: str) -> None:
+        await self._run("resume", queue=queue)
+
+    async def purge(self, queue: str) -> int:
+        """Forget ready jobs of this queue. How many left it; 100 means call again."""
+        return int(await self._run("purge", queue=queue))
+
+    async def present(self, worker: str, about: str, ttl: int) -> str:
+        """A worker is there, for `ttl` ms. What it was ordered to do: `quiet`, `stop` or nothing."""
+        return _word(await self._run("present", worker=worker, about=about, ttl=ttl))
+
+    async def leave(self, worker: str) -> None:
+        await self._run("leave", worker=worker)
 
     async def stage(self) -> int:
         """due → queue. How many left the schedule; 100 means call again."""

@@ -85,6 +85,8 @@ class Pump:
         self._more = True
         self.claiming = True
         """False: settle only; `run` returns once nothing is held."""
+        self.quiet = False
+        """True: settle only, but stay."""
         self.last_claim = time.monotonic()
         """When a call last brought a job, by the monotonic clock."""
 
@@ -179,7 +181,7 @@ class Pump:
                 await asyncio.sleep(POLL)
 
     def _free(self, being_settled: int = 0) -> int:
-        return min(self._slots - self._held + being_settled, CLAIM_BATCH) if self.claiming else 0
+        return min(self._slots - self._held + being_settled, CLAIM_BATCH) if self.claiming and not self.quiet else 0
 
     def _release(self, slots: int) -> None:
         self._held -= slots

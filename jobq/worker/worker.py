@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import secrets
 import signal
@@ -22,7 +23,7 @@ from jobq.store.connect import Server, connect
 from jobq.store.store import Claim, Settlement
 from jobq.task import Registry
 from jobq.telemetry import configure, logger
-from jobq.worker.duties import Duties, keep
+from jobq.worker.duties import Duties, Duty, keep
 from jobq.worker.executor import Executor, Run
 from jobq.worker.journal import Journal
 from jobq.worker.leases import Leases, Verdict
@@ -30,6 +31,8 @@ from jobq.worker.pump import Pump, Queues, ServerClock
 
 LAST_WORDS = 1.0
 """Seconds that interrupted jobs get to end, before they are given back without having ended."""
+PRESENCE_TTL = 10_000
+"""Ms after which a worker that says nothing is no longer shown."""
 EXIT_STUCK = 75
 """EX_TEMPFAIL: too many threads could not be ended; start the worker again."""
 
@@ -57,6 +60,7 @@ class Worker:
         self.queues = Queues(settings.queues or registry.queues())
         self._runs: dict[str, Run] = {}
         self._journal = Journal()
+        self._started_at = round(time.time() * 1000)
         self._stopping = asyncio.Event()
         self._hurry = asyncio.Event()
 
@@ -69,7 +73,9 @@ class Worker:
         self._leases = Leases(heart, self.settings.lease, partial(self._pass_on, loop))
         self._pump = Pump(server, self.id, self.settings, self.queues, self._start, self._leases.drop)
         duties = Duties(self._store, self.settings, self.queues.names, self.registry).all()
+        duties.append(Duty("present", 2.0, self._present))
         self._announce(server)
+        await self._store.present(self.id, self._about(), PRESENCE_TTL)
         self._leases.start()
         background = [asyncio.create_task(keep(duty)) for duty in duties]
         background += [asyncio.create_task(self._drain()), asyncio.create_task(self._watch())]
@@ -80,6 +86,8 @@ class Worker:
                 task.cancel()
             await asyncio.gather(*background, return_exceptions=True)
             await asyncio.to_thread(self._leases.stop)
+            with contextlib.suppress(StoreUnavailable):
+                await self._store.leave(self.id)
             await self._store.close()
             await asyncio.to_thread(server.close)
             self._journal.flush()
@@ -96,6 +104,27 @@ class Worker:
     def unfinished(self) -> bool:
         """Something could not be ended: a thread, or a coroutine that swallows its cancellation."""
         return bool(self.executor.abandoned or self._runs)
+
+    def _about(self) -> str:
+        """What others see of this worker."""
+        about = {
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "started_at": self._started_at,
+            "state": "stopping" if self._stopping.is_set() else "quiet" if self._pump.quiet else "running",
+            "queues": self.queues.names,
+            "concurrency": self.settings.concurrency,
+            "tasks": self.registry.names(),
+        }
+        return json.dumps(about)
+
+    async def _present(self) -> int:
+        """Say that we are there, and do as we are told."""
+        order = await self._store.present(self.id, self._about(), PRESENCE_TTL)
+        self._pump.quiet = order == "quiet"
+        if order == "stop":
+            self.stop()
+        return 0
 
     def _announce(self, server: Server) -> None:
         embedded = "embedded" if server.embedded else "external"

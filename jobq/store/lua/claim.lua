@@ -9,7 +9,7 @@ local MOST_LOOKED_AT = 400
 local function judge(id, record, held, job, list)
   if not string.find(id, UUID) or id ~= string.lower(id) then return 'illegal' end
   if held then return 'stale' end
-  if not record then return 'missing' end
+  if not record then return redis.call('ZSCORE', key.erased, id) and 'stale' or 'missing' end
   if not job then return 'claim' end
   if job.status ~= 'pending' then return 'stale' end
   if job.id ~= id then return 'illegal' end
@@ -93,11 +93,26 @@ local function priorities(queue)
   return redis.call('EXISTS', unpack(names)) > 0 and 9 or 0
 end
 
+-- A paused queue keeps its jobs, and its marks go unanswered: resume marks it again.
+local function not_paused(queues)
+  local names, open = {}, {}
+  for queue in string.gmatch(queues, '[^,]+') do
+    names[#names + 1] = queue
+  end
+  if redis.call('EXISTS', key.paused) == 0 then
+    return names
+  end
+  for i, paused in ipairs(redis.call('SMISMEMBER', key.paused, unpack(names))) do
+    if paused == 0 then open[#open + 1] = names[i] end
+  end
+  return open
+end
+
 -- Strict order: all of a queue before the next, the higher priority first. What is left behind is marked again, so that
 -- a mark swallowed by a frozen worker costs at most the poll interval.
 local function claim(queues, want, holder)
   local claims, looked_at = {}, 0
-  for queue in string.gmatch(queues, '[^,]+') do
+  for _, queue in ipairs(not_paused(queues)) do
     for priority = priorities(queue), 0, -1 do
       local list = ready(queue, priority)
       while #claims < want and looked_at < MOST_LOOKED_AT do

@@ -2,7 +2,7 @@
 -- reap: a lease that ran out -> front of the queue, or failed with reason `lost` after `max_lost` losses; cancelled if that
 -- had been asked. Up to 100 a call; any number of reapers is safe. Answers pairs of id and new status.
 -- @args max_lost
--- @include now int head ready finish remember
+-- @include now int head ready count finish remember
 local LOST = '{"type":"Lost","message":"the worker that ran it was lost %d times","reason":"lost"}'
 local reaped = {}
 
@@ -22,6 +22,7 @@ local function give_back(id, text)
   end
   job.error = '{"type":"Lost","message":"the worker that ran it was lost","reason":"lost"}'
   remember(job, 'lost')
+  count(job.queue, 'lost', 1)
   job.status, job.started_at, job.worker = 'pending', nil, nil
   redis.call('SET', key.job .. id, write_head(job))
   make_ready('LPUSH', job)
@@ -37,6 +38,7 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', key.leases, '-inf', int(now), 'L
     status = give_back(id, text)
   end
   redis.call('HDEL', key.cancel, id)
+  redis.call('HDEL', key.progress, id)
   reaped[#reaped + 1] = {id, status}
 end
 return reaped

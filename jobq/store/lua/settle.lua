@@ -1,12 +1,13 @@
 -- settle: processing -> completed | failed | cancelled, or back to pending. A part of pump, which is its only caller.
 -- Only the holder of the token may settle. Per job: `ok`; `repeat` when this attempt was already settled (its reply was
 -- lost); `stale` when the lease was taken away meanwhile.
--- @include now int head ready announce finish remember quarantine
+-- @include now int head ready announce count finish remember quarantine
 
 -- What becomes of a job that is not over. `body` is the reason of a quarantine.
 local BACK = {
   retry = function(job, due, body)
     remember(job, 'retry')
+    count(job.queue, 'retried', 1)
     job.started_at, job.worker, job.finished_at = nil, nil, nil
     job.status, job.run_at = 'pending', due ~= '' and due or nil
     redis.call('SET', key.job .. job.id, write_head(job))
@@ -26,6 +27,7 @@ local BACK = {
     job.started_at, job.worker, job.status = nil, nil, 'pending'
     redis.call('SET', key.job .. job.id, write_head(job))
     redis.call('RPUSH', key.parked .. job.task, job.id)
+    redis.call('SADD', key.lots, job.task)
   end,
 }
 
@@ -38,6 +40,10 @@ local function settled_before(id, record)
     and current.attempt == mine.attempt and current.lost == mine.lost
 end
 
+-- Only for statistics, so the whole head need not be read.
+local QUEUE = '^{"job_id":"[^"]+","task":"[^"]+","status":"%l+","retries":%d+,"attempt":%d+,"lost":%d+'
+  .. ',"created_at":%d+,"queue":"([^"]+)"'
+
 local function settle(rows, result_ttl)
   local ids, verdicts = {}, {}
   for _, row in ipairs(rows) do
@@ -48,7 +54,7 @@ local function settle(rows, result_ttl)
   end
   local held = redis.call('HMGET', key.running, unpack(ids))
   local cancels = redis.call('EXISTS', key.cancel) == 1 and redis.call('HMGET', key.cancel, unpack(ids)) or {}
-  local completed, records, index, over = {}, {}, {}, {}
+  local completed, records, index, over, by_queue = {}, {}, {}, {}, {}
 
   for i, row in ipairs(rows) do
     if held[i] ~= row.token then
@@ -62,6 +68,8 @@ local function settle(rows, result_ttl)
         records[#records + 1] = row.record
         index[#index + 1] = int(now)
         index[#index + 1] = row.id
+        local queue = string.match(row.record, QUEUE) or 'default'
+        by_queue[queue] = (by_queue[queue] or 0) + 1
         if row.body ~= '' then
           redis.call('SET', key.job .. row.id .. ':result', row.body, 'PX', result_ttl)
         end
@@ -86,12 +94,16 @@ local function settle(rows, result_ttl)
   if #completed > 0 then
     redis.call('MSET', unpack(records))
     redis.call('ZADD', key.index .. 'completed', unpack(index))
+    for queue, number in pairs(by_queue) do
+      count(queue, 'completed', number)
+    end
     announce('completed', completed)
   end
   if #over > 0 then
     redis.call('HDEL', key.running, unpack(over))
     redis.call('ZREM', key.leases, unpack(over))
     if #cancels > 0 then redis.call('HDEL', key.cancel, unpack(over)) end
+    if redis.call('EXISTS', key.progress) == 1 then redis.call('HDEL', key.progress, unpack(over)) end
   end
   return verdicts
 end

@@ -23,5 +23,6 @@ for task in string.gmatch(tasks, '[^,]+') do
       end
     end
   end
+  if redis.call('EXISTS', lot) == 0 then redis.call('SREM', key.lots, task) end
 end
 return back
