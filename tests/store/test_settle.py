@@ -77,9 +77,7 @@ class TestOver:
         assert 0 == await redis.exists(keys.result(job_id))
 
     @pytest.mark.parametrize(("outcome", "status"), [("fail", Status.FAILED), ("cancel", Status.CANCELLED)])
-    async def test_fail_and_cancel(
-        self, store: Store, redis: Redis, lane: Lane, outcome: str, status: Status
-    ) -> None:
+    async def test_fail_and_cancel(self, store: Store, redis: Redis, lane: Lane, outcome: str, status: Status) -> None:
         """The job is over with its error, finished at the server's time, indexed and announced."""
         [job_id] = await submitted(store, tail=ODD_TAIL)
         [claim] = await lane.claim()
@@ -249,9 +247,7 @@ class TestFencing:
     """Only the holder of the token may settle."""
 
     @pytest.mark.parametrize("outcome", OUTCOMES)
-    async def test_a_wrong_token_changes_nothing(
-        self, store: Store, redis: Redis, lane: Lane, outcome: str
-    ) -> None:
+    async def test_a_wrong_token_changes_nothing(self, store: Store, redis: Redis, lane: Lane, outcome: str) -> None:
         """Another token is `stale`, and no key changes."""
         await submitted(store, 2)
         [claim] = await lane.claim()
@@ -264,7 +260,7 @@ class TestFencing:
 
     @pytest.mark.parametrize("outcome", OUTCOMES)
     async def test_a_lease_that_was_taken_away(self, store: Store, redis: Redis, lane: Lane, outcome: str) -> None:
-        """The outcome of an attempt that was reaped is `stale`: pending, running elsewhere, or over, nothing changes."""
+        """What comes of an attempt that was reaped is `stale`, whether the job waits, runs elsewhere or is over."""
         await submitted(store)
         [mine] = await lane.claim()
         late = settled(mine, outcome, b"1")
@@ -319,9 +315,7 @@ class TestCancelMeanwhile:
     """A cancel that was asked for while the job ran."""
 
     @pytest.mark.parametrize("outcome", ["fail", "retry", "release", "park", "cancel"])
-    async def test_turns_the_outcome_into_cancelled(
-        self, store: Store, redis: Redis, lane: Lane, outcome: str
-    ) -> None:
+    async def test_turns_the_outcome_into_cancelled(self, store: Store, redis: Redis, lane: Lane, outcome: str) -> None:
         """Everything but complete becomes cancelled, is on no list, and the request is done with."""
         [job_id] = await submitted(store)
         [claim] = await lane.claim()

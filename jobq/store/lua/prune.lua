@@ -12,7 +12,7 @@ end
 for _, id in ipairs(ids) do
   local name = key.job .. id
   local text = redis.pcall('GET', name)
-  local job = type(text) == 'string' and read_head(text)
+  local job = type(text) == 'string' and read_head(text, id)
   -- A record that is not what the index says was written by somebody else: it is not ours to delete.
   if job and job.status == status then
     redis.call('UNLINK', name, name .. ':payload', name .. ':result', name .. ':attempts')

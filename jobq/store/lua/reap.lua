@@ -8,7 +8,7 @@ local reaped = {}
 
 -- A foreign record not yet adopted knows no counters: it goes back as it is.
 local function give_back(id, text)
-  local job = text and read_head(text)
+  local job = text and read_head(text, id)
   if not job then
     make_ready('LPUSH', {id = id, queue = 'default', priority = 0})
     return 'pending'

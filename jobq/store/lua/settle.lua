@@ -33,7 +33,7 @@ local BACK = {
 -- number is given out once, and a reaped attempt shows one loss more.
 local function settled_before(id, record)
   local mine, text = read_head(record), redis.pcall('GET', key.job .. id)
-  local current = type(text) == 'string' and read_head(text)
+  local current = type(text) == 'string' and read_head(text, id)
   return mine and current and current.status ~= 'processing'
     and current.attempt == mine.attempt and current.lost == mine.lost
 end
