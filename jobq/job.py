@@ -159,7 +159,7 @@ class JobError:
 
 
 def shorten(text: str) -> str:
-    text = text.encode("utf-8", "replace").decode()  # a lone surrogate is no JSON for most readers
+    text = text.encode("utf-8", "backslashreplace").decode()  # many readers refuse a lone surrogate
     if len(text) <= MAX_ERROR_TEXT:
         return text
     half = MAX_ERROR_TEXT // 2
