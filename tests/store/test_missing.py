@@ -114,3 +114,14 @@ async def test_full_memory(store: Store, redis: Redis, memory: Memory, lane: Lan
     await memory.fill()
 
     assert [job_id] == await store.missing(PATIENCE)
+
+
+async def test_a_late_record_behind_a_flood(store: Store, redis: Redis, lane: Lane) -> None:
+    """A record that comes is served at once, however many ids without one were listed before."""
+    for _ in range(300):
+        await redis.zadd("job_missing", {f"default:0:{new_id()}": 1})
+    job_id = await missed(redis, lane)
+    await redis.set(keys.job(job_id), foreign(job_id))
+
+    assert 100 == len(await store.missing(PATIENCE))
+    assert [job_id] == await redis.lrange("job_queue", 0, -1)

@@ -280,6 +280,21 @@ class TestFencing:
         assert ["ok"] == await other.settle(settled(theirs, "complete", b"2"))
         await refused()
 
+    async def test_an_attempt_before_the_last(self, store: Store, redis: Redis, lane: Lane) -> None:
+        """What was given back and has since been done by another is `stale` for who had it first, not `repeat`."""
+        await submitted(store)
+        [mine] = await lane.claim()
+        release = settled(mine, "release")
+        assert ["ok"] == await lane.settle(release)
+        other = Lane(store, "w2")
+        [theirs] = await other.claim()
+        await other.settle(settled(theirs, "complete"))
+        await lane.next()
+        before = await dump(redis)
+
+        assert ["stale"] == (await lane.call(lane.seq, release)).verdicts
+        assert before == await dump(redis)
+
     async def test_a_job_that_is_gone(self, store: Store, redis: Redis, lane: Lane) -> None:
         """A settle for a job of which nothing is left is `stale` and does not create it."""
         row = Settlement(new_id(), "w1.0.1.1", "complete", Job(new_id(), "note", Status.COMPLETED, attempt=1).text())
@@ -378,3 +393,15 @@ class TestForeign:
         assert [job_id, behind] == await redis.lrange("job_queue", 0, -1)
         assert ["default"] == await take_marks(redis)
         assert {} == await held(redis)
+
+
+async def test_a_cancel_of_a_foreign_job_is_not_forgotten(store: Store, redis: Redis, lane: Lane) -> None:
+    """A foreign job that is released before it was adopted keeps the cancel that was asked for."""
+    job_id = new_id()
+    await redis.set(keys.job(job_id), foreign(job_id))
+    await redis.rpush("job_queue", job_id)
+    [claim] = await lane.claim()
+    assert ("requested", "processing") == await store.cancel(job_id, "enough", "{}")
+    await lane.settle(Settlement(job_id, claim.token, "release", claim.record.decode()))
+
+    assert {job_id: "enough"} == await redis.hgetall("job_cancel")

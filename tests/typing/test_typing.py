@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("mypy", reason="mypy is in requirements-dev.txt")
+pytestmark = pytest.mark.system
 
 CHECKED = Path(__file__).with_name("checked.py")
 LINES = CHECKED.read_text().splitlines()

@@ -48,7 +48,7 @@ local function settle(rows, result_ttl)
   end
   local held = redis.call('HMGET', key.running, unpack(ids))
   local cancels = redis.call('EXISTS', key.cancel) == 1 and redis.call('HMGET', key.cancel, unpack(ids)) or {}
-  local completed, records, index, over = {}, {}, {}, {}
+  local completed, records, index, over, heard = {}, {}, {}, {}, {}
 
   for i, row in ipairs(rows) do
     if held[i] ~= row.token then
@@ -56,6 +56,7 @@ local function settle(rows, result_ttl)
     else
       verdicts[i] = 'ok'
       over[#over + 1] = row.id
+      local goes_on = false
       if row.outcome == 'complete' then
         completed[#completed + 1] = row.id
         records[#records + 1] = key.job .. row.id
@@ -70,8 +71,9 @@ local function settle(rows, result_ttl)
       elseif row.outcome ~= 'drop' then
         local job = read_head(row.record)
         if not job then
-          -- A foreign record, released before it was adopted: it goes back as it is.
+          -- A foreign record, released before it was adopted: it goes back as it is, a cancel with it.
           make_ready('LPUSH', {id = row.id, queue = 'default', priority = 0})
+          goes_on = true
         elseif cancels[i] then
           finish(job, 'cancelled')
         elseif BACK[row.outcome] then
@@ -80,6 +82,7 @@ local function settle(rows, result_ttl)
           finish(job, row.outcome == 'cancel' and 'cancelled' or 'failed')
         end
       end
+      if cancels[i] and not goes_on then heard[#heard + 1] = row.id end
     end
   end
 
@@ -91,7 +94,7 @@ local function settle(rows, result_ttl)
   if #over > 0 then
     redis.call('HDEL', key.running, unpack(over))
     redis.call('ZREM', key.leases, unpack(over))
-    if #cancels > 0 then redis.call('HDEL', key.cancel, unpack(over)) end
+    if #heard > 0 then redis.call('HDEL', key.cancel, unpack(heard)) end
   end
   return verdicts
 end
