@@ -23,6 +23,7 @@ class Waiters:
         self._waiting: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
         self._reader: asyncio.Task[None] | None = None
         self._reading = asyncio.Event()
+        self._closed = False
 
     @contextlib.contextmanager
     def watch(self, job_id: str) -> Iterator[asyncio.Event]:
@@ -44,6 +45,7 @@ class Waiters:
             await asyncio.wait_for(self._reading.wait(), RELOOK)
 
     async def close(self) -> None:
+        self._closed = True
         if self._reader:
             self._reader.cancel()
             await asyncio.gather(self._reader, return_exceptions=True)
@@ -51,7 +53,8 @@ class Waiters:
 
     async def _read(self) -> None:
         last: bytes | None = None
-        while True:
+        # Not for ever: on Python 3.11 a cancel that meets redis-py's wait_for can get lost.
+        while not self._closed:
             try:
                 if last is None:
                     last = await self._finished.last()

@@ -167,6 +167,7 @@ class JobError:
 
 
 def shorten(text: str) -> str:
+    text = text.encode("utf-8", "backslashreplace").decode()  # many readers refuse a lone surrogate
     if len(text) <= MAX_ERROR_TEXT:
         return text
     half = MAX_ERROR_TEXT // 2
@@ -263,11 +264,11 @@ def _number_or_none(value: Any) -> Any:
 
 
 _CANONICAL = re.compile(
-    r'\{"job_id":"([^"]+)","task":"([^"]+)","status":"([a-z]+)","retries":(\d+),"attempt":(\d+),"lost":(\d+)'
-    r',"created_at":(\d+)(?:,"queue":"([^"]+)")?(?:,"priority":(\d))?(?:,"expires_at":(\d+))?(?:,"run_at":(\d+))?'
-    r'(?:,"started_at":(\d+))?(?:,"worker":"([^"]*)")?(?:,"finished_at":(\d+))?(?:,"error":(\{[^{}]*\}))?'
-    r"((?:,.*)?)\}",
-    re.DOTALL,
+    r'\{"job_id":"([^"]+)","task":"(' + NAME.pattern + r')","status":"([a-z]+)","retries":(\d+),"attempt":(\d+)'
+    r',"lost":(\d+),"created_at":(\d+)(?:,"queue":"(' + NAME.pattern + r')")?(?:,"priority":(\d))?'
+    r'(?:,"expires_at":(\d+))?(?:,"run_at":(\d+))?(?:,"started_at":(\d+))?(?:,"worker":"([^"]*)")?(?:,"finished_at":(\d+))?'
+    r'(?:,"error":(\{[^{}]*\}))?((?:,.*)?)\}',
+    re.DOTALL | re.ASCII,
 )
 
 
@@ -379,7 +380,10 @@ def inline_payload(job: Job) -> bytes:
 
 def payload_mapping(payload: bytes) -> Mapping[str, Any]:
     """Arguments as a mapping. Raises ValueError when they are not a JSON object."""
-    arguments = json.loads(payload) if payload else {}
+    try:
+        arguments = json.loads(payload) if payload else {}
+    except RecursionError:
+        raise ValueError("the payload is nested too deeply") from None
     if arguments is None:
         return {}
     if not isinstance(arguments, dict):

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from jobq.job import Job, JobError, Stated, Status
+from jobq.job import MAX_DELAY, Job, JobError, Stated, Status
 from jobq.settings import Settings
 from jobq.task import Task
 
@@ -141,7 +141,7 @@ def cancelled(reason: str) -> JobError:
 def _retry_or_fail(job: Job, error: JobError, rules: Rules, now: int, wait: float) -> Transition:
     if job.retries >= rules.max_retries:
         return Transition("fail", _over(job, Status.FAILED, error, now))
-    due = now + round(wait * 1000) if wait > 0 else None
+    due = now + round(min(wait, MAX_DELAY) * 1000) if wait > 0 else None
     again = replace(job, retries=job.retries + 1, error_text=error.text())
     return Transition("retry", again, due=due)
 

@@ -17,7 +17,7 @@ from functools import cached_property, update_wrapper
 from types import EllipsisType
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar, Unpack, get_type_hints, overload
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, PydanticUserError, TypeAdapter, ValidationError, create_model
 
 from jobq.errors import InvalidPayload, PayloadTooLarge, ResultInvalid, UnknownTask
 from jobq.job import DEFAULT_QUEUE, MAX_PAYLOAD, MAX_RESULT, Options, SubmitOptions, payload_mapping
@@ -148,8 +148,7 @@ class Task(Generic[P, R]):
         if not payload and not self.parameters.model_fields:
             return {}
         try:
-            payload_mapping(payload)
-            model = self.parameters.model_validate_json(payload or b"{}")
+            model = self.parameters.model_validate_json(payload if payload_mapping(payload) else b"{}")
         except ValidationError as error:
             raise _invalid(self.name, error) from None
         except ValueError as error:
@@ -182,13 +181,16 @@ class Task(Generic[P, R]):
             for name, parameter in self._signature.parameters.items()
             if name not in self._catch_all
         }
-        config = ConfigDict(extra="allow" if self._catch_all else "forbid", arbitrary_types_allowed=False)
+        config = ConfigDict(extra="allow" if self._catch_all else "forbid", allow_inf_nan=False)
         return create_model(f"{self.name}_payload", __config__=config, **fields)
 
     @cached_property
     def returns(self) -> TypeAdapter[R]:
         hint = get_type_hints(self.function, include_extras=True).get("return", Any)
-        return TypeAdapter(hint)
+        try:
+            return TypeAdapter(hint, config=ConfigDict(ser_json_inf_nan="constants"))
+        except PydanticUserError:  # a model brings its own
+            return TypeAdapter(hint)
 
     @cached_property
     def _catch_all(self) -> tuple[str, ...]:

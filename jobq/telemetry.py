@@ -10,6 +10,9 @@ from structlog.typing import FilteringBoundLogger, Processor
 
 from jobq.settings import Settings
 
+_PLAIN = structlog.dev.plain_traceback
+"""structlog's own choice shows local variables, and those hold payloads."""
+
 
 def configure(settings: Settings) -> None:
     """Log to stderr: for people on a terminal, one JSON object a line elsewhere, or as `log_format` says."""
@@ -20,7 +23,7 @@ def configure(settings: Settings) -> None:
         structlog.processors.TimeStamper(fmt="%H:%M:%S" if pretty else "iso", utc=not pretty),
     ]
     last: list[Processor] = (
-        [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=24)]
+        [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=24, exception_formatter=_PLAIN)]
         if pretty
         else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     )

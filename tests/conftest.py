@@ -16,6 +16,11 @@ from tests.support.servers import Valkey
 from tests.support.tasks import registry
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Browser tests import what only requirements-dev.txt brings; they are all marked `system`."""
+    return True if collection_path.name.endswith("_browser.py") and config.option.markexpr == "not system" else None
+
+
 @pytest.fixture(autouse=True)
 def _no_settings_of_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("JOBQ_REDIS_URL", "REDIS_URL", "JOBQ_APP", "JOBQ_DATA_DIR"):

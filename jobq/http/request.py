@@ -37,8 +37,9 @@ def shown_path(request: Request) -> str:
         return "/"
     path = here(request)
     for name, value in request.path_params.items():
-        if value and not UUID.fullmatch(value):
-            before, _, after = path.rpartition(quote(value))
+        text = quote(str(value))
+        if text and not UUID.fullmatch(text):
+            before, _, after = path.rpartition(text)
             path = f"{before}:{name}{after}"
     return path
 
@@ -46,4 +47,5 @@ def shown_path(request: Request) -> str:
 def shown_url(request: Request) -> str:
     """The URL to write into a text. A Host header can hold anything, so only a plain one is repeated."""
     host = request.headers.get("host", "")
-    return f"{request.url.scheme}://{host if _PLAIN_HOST.fullmatch(host) else '127.0.0.1:8000'}{shown_path(request)}"
+    authority = host if _PLAIN_HOST.fullmatch(host) else "127.0.0.1:8000"
+    return f"{request.scope['scheme']}://{authority}{shown_path(request)}"

@@ -61,7 +61,7 @@ class JobRoute(APIRoute):
         async def handler(plain: Request) -> Response:
             request = JobRequest(plain.scope, plain.receive)
             try:
-                self._check_query(request)
+                self._check_extras(request)
                 await self._check_body(request)
                 response = await handle(request)
             except (JobqError, RequestValidationError) as error:
@@ -72,8 +72,10 @@ class JobRoute(APIRoute):
 
         return handler
 
-    def _check_query(self, request: Request) -> None:
-        """A parameter that is not built must not be accepted and ignored."""
+    def _check_extras(self, request: Request) -> None:
+        """What is not built must not be accepted and ignored: a caller would rely on it."""
+        if "idempotency-key" in request.headers:
+            raise Misfit([(("header", "Idempotency-Key"), "Not supported yet: give the job a job_id of your own")])
         known = {field.alias for field in self.dependant.query_params}
         if unknown := request.query_params.keys() - known:
             raise Misfit([(("query", name), "Extra inputs are not permitted") for name in sorted(unknown)])

@@ -112,6 +112,7 @@ class Pump:
                 await self._until_work()
                 await self._call()
         finally:
+            self.claiming = False
             marks.cancel()
             await asyncio.gather(marks, return_exceptions=True)
             await self._store.close()
@@ -168,7 +169,8 @@ class Pump:
                     await self._server.revive()
 
     async def _watch_marks(self) -> None:
-        while True:
+        # Not for ever: on Python 3.11 a cancel that meets redis-py's wait_for can get lost.
+        while self.claiming:
             if not self._free():
                 # A mark taken without a free slot would be missed by a worker that has one.
                 self._room.clear()

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 from fakeredis import FakeAsyncRedis
-from fastapi import FastAPI
+from fastapi import FastAPI, HTTPException
 
 from jobq import Client
 from jobq.errors import ConfigError, JobqError
@@ -338,6 +338,21 @@ async def test_instance_is_the_path(http: httpx.AsyncClient) -> None:
     asked = [f"/job-status/{OWN}", f"/job-status/{MARK}", f"/v1/jobs/{MARK}/result"]
     instances = [(await http.get(path)).json()["instance"] for path in asked]
     assert instances == [f"/job-status/{OWN}", "/job-status/:job_id", "/v1/jobs/:job_id/result"]
+
+
+async def test_routes_of_the_service_report_alike(app: FastAPI, http: httpx.AsyncClient) -> None:
+    """Whoever adds a route of another kind to the application gets problems, too."""
+
+    async def room(number: int) -> None:
+        raise HTTPException(status_code=410)
+
+    app.add_api_route("/rooms/{number}", room)
+    app.add_api_route("/floors/{number:int}", room)
+    for path in ("/rooms/7", "/floors/7"):
+        answer = await http.get(path)
+        assert (answer.status_code, answer.json()["type"], answer.json()["title"]) == (410, "about:blank", "Gone")
+        assert answer.json()["instance"] == path.replace("7", ":number")
+    assert_problem(await http.get(f"/rooms/{MARK}"), 422, "invalid")
 
 
 @pytest.mark.parametrize("path", ["/healthz", f"/job-status/{OWN}", "/nope", "/docs", "/openapi.json"])

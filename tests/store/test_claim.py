@@ -63,8 +63,8 @@ class TestRecord:
 
         now = parse(job.job_id, claim.record)
         expected = Job(
-            job.job_id, "note", Status.PROCESSING, 2, 5, 1, 1795488299123, "mail", 3, None, PAST, now.started_at, "w1", 7,
-            job.error_text, ODD_TAIL,
+            job.job_id, "note", Status.PROCESSING, 2, 5, 1, 1795488299123, "mail", 3, None, PAST, now.started_at, "w1",
+            7, job.error_text, ODD_TAIL,
         )  # fmt: skip
         assert expected == now
 
@@ -296,7 +296,12 @@ class TestSkipped:
 
         assert [] == await lane.claim(1)
         now = await job_of(store, job.job_id)
-        assert (Status.FAILED, "expired", 0, ODD_TAIL) == (now.status, (now.error or {})["reason"], now.attempt, now.tail)
+        assert (Status.FAILED, "expired", 0, ODD_TAIL) == (
+            now.status,
+            (now.error or {})["reason"],
+            now.attempt,
+            now.tail,
+        )
         assert [(job.job_id, now.finished_at)] == await redis.zrange("job_index:failed", 0, -1, withscores=True)
         assert 0 == await redis.exists("job_queue", "job_expiry", "job_running", "job_leases")
 
@@ -396,9 +401,10 @@ class TestForeign:
         job_id = new_id()
         await pushed(redis, foreign(job_id, odd=ODD_TAIL), job_id)
         seen: set[str] = set()
+        over = asyncio.Event()
 
         async def poll() -> None:
-            while True:
+            while not over.is_set():
                 job = parse(job_id, (await redis.get(keys.job(job_id))).encode())
                 assert (job_id, "note") == (job.job_id, job.task)
                 seen.add(job.status.value)
@@ -408,12 +414,12 @@ class TestForeign:
         adopted = Job(job_id, "note", Status.PROCESSING, attempt=1)
         assert "ok" == await store.adopt(job_id, claim.token, claim.record, adopted.text())
         await asyncio.sleep(0.02)
-        over = Job(job_id, "note", Status.COMPLETED, attempt=1, finished_at=1)
-        await lane.settle(Settlement(job_id, claim.token, "complete", over.text()))
+        done = Job(job_id, "note", Status.COMPLETED, attempt=1, finished_at=1)
+        await lane.settle(Settlement(job_id, claim.token, "complete", done.text()))
         await asyncio.sleep(0.02)
 
-        assert polling.cancel()
-        await asyncio.gather(polling, return_exceptions=True)
+        over.set()
+        await polling
         assert {"processing", "completed"} <= seen
 
 

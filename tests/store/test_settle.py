@@ -77,9 +77,7 @@ class TestOver:
         assert 0 == await redis.exists(keys.result(job_id))
 
     @pytest.mark.parametrize(("outcome", "status"), [("fail", Status.FAILED), ("cancel", Status.CANCELLED)])
-    async def test_fail_and_cancel(
-        self, store: Store, redis: Redis, lane: Lane, outcome: str, status: Status
-    ) -> None:
+    async def test_fail_and_cancel(self, store: Store, redis: Redis, lane: Lane, outcome: str, status: Status) -> None:
         """The job is over with its error, finished at the server's time, indexed and announced."""
         [job_id] = await submitted(store, tail=ODD_TAIL)
         [claim] = await lane.claim()
@@ -249,9 +247,7 @@ class TestFencing:
     """Only the holder of the token may settle."""
 
     @pytest.mark.parametrize("outcome", OUTCOMES)
-    async def test_a_wrong_token_changes_nothing(
-        self, store: Store, redis: Redis, lane: Lane, outcome: str
-    ) -> None:
+    async def test_a_wrong_token_changes_nothing(self, store: Store, redis: Redis, lane: Lane, outcome: str) -> None:
         """Another token is `stale`, and no key changes."""
         await submitted(store, 2)
         [claim] = await lane.claim()
@@ -264,7 +260,7 @@ class TestFencing:
 
     @pytest.mark.parametrize("outcome", OUTCOMES)
     async def test_a_lease_that_was_taken_away(self, store: Store, redis: Redis, lane: Lane, outcome: str) -> None:
-        """The outcome of an attempt that was reaped is `stale`: pending, running elsewhere, or over, nothing changes."""
+        """What comes of an attempt that was reaped is `stale`, whether the job waits, runs elsewhere or is over."""
         await submitted(store)
         [mine] = await lane.claim()
         late = settled(mine, outcome, b"1")
@@ -283,6 +279,21 @@ class TestFencing:
         await refused()
         assert ["ok"] == await other.settle(settled(theirs, "complete", b"2"))
         await refused()
+
+    async def test_an_attempt_before_the_last(self, store: Store, redis: Redis, lane: Lane) -> None:
+        """What was given back and has since been done by another is `stale` for who had it first, not `repeat`."""
+        await submitted(store)
+        [mine] = await lane.claim()
+        release = settled(mine, "release")
+        assert ["ok"] == await lane.settle(release)
+        other = Lane(store, "w2")
+        [theirs] = await other.claim()
+        await other.settle(settled(theirs, "complete"))
+        await lane.next()
+        before = await dump(redis)
+
+        assert ["stale"] == (await lane.call(lane.seq, release)).verdicts
+        assert before == await dump(redis)
 
     async def test_a_job_that_is_gone(self, store: Store, redis: Redis, lane: Lane) -> None:
         """A settle for a job of which nothing is left is `stale` and does not create it."""
@@ -319,9 +330,7 @@ class TestCancelMeanwhile:
     """A cancel that was asked for while the job ran."""
 
     @pytest.mark.parametrize("outcome", ["fail", "retry", "release", "park", "cancel"])
-    async def test_turns_the_outcome_into_cancelled(
-        self, store: Store, redis: Redis, lane: Lane, outcome: str
-    ) -> None:
+    async def test_turns_the_outcome_into_cancelled(self, store: Store, redis: Redis, lane: Lane, outcome: str) -> None:
         """Everything but complete becomes cancelled, is on no list, and the request is done with."""
         [job_id] = await submitted(store)
         [claim] = await lane.claim()
@@ -384,3 +393,15 @@ class TestForeign:
         assert [job_id, behind] == await redis.lrange("job_queue", 0, -1)
         assert ["default"] == await take_marks(redis)
         assert {} == await held(redis)
+
+
+async def test_a_cancel_of_a_foreign_job_is_not_forgotten(store: Store, redis: Redis, lane: Lane) -> None:
+    """A foreign job that is released before it was adopted keeps the cancel that was asked for."""
+    job_id = new_id()
+    await redis.set(keys.job(job_id), foreign(job_id))
+    await redis.rpush("job_queue", job_id)
+    [claim] = await lane.claim()
+    assert ("requested", "processing") == await store.cancel(job_id, "enough", "{}")
+    await lane.settle(Settlement(job_id, claim.token, "release", claim.record.decode()))
+
+    assert {job_id: "enough"} == await redis.hgetall("job_cancel")

@@ -12,7 +12,7 @@ if redis.call('HEXISTS', key.running, id) == 1 then
   redis.call('HSETNX', key.cancel, id, reason)
   return {'requested', 'processing'}
 end
-local job = read_head(text)
+local job = read_head(text, id)
 if not job then return {'foreign', ''} end
 if job.status == 'cancelled' then return {'repeat', job.status} end
 if job.status ~= 'pending' then return {'state', job.status} end

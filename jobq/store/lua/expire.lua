@@ -4,7 +4,7 @@
 local ids = redis.call('ZRANGEBYSCORE', key.expiry, '-inf', int(now), 'LIMIT', '0', '100')
 for _, id in ipairs(ids) do
   local text = redis.pcall('GET', key.job .. id)
-  local job = type(text) == 'string' and read_head(text)
+  local job = type(text) == 'string' and read_head(text, id)
   if job and job.status == 'pending' then
     expire(job)
   end

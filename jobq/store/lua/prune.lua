@@ -11,7 +11,7 @@ if #ids == 0 and surplus > 0 then
 end
 for _, id in ipairs(ids) do
   local text = redis.pcall('GET', key.job .. id)
-  local job = type(text) == 'string' and read_head(text)
+  local job = type(text) == 'string' and read_head(text, id)
   -- A record that is not what the index says was written by somebody else: it is not ours to delete.
   if job and job.status == status then
     erase(id)

@@ -6,13 +6,7 @@
 local LOST = '{"type":"Lost","message":"the worker that ran it was lost %d times","reason":"lost"}'
 local reaped = {}
 
--- A foreign record not yet adopted knows no counters: it goes back as it is.
-local function give_back(id, text)
-  local job = text and read_head(text)
-  if not job then
-    make_ready('LPUSH', {id = id, queue = 'default', priority = 0})
-    return 'pending'
-  end
+local function give_back(id, job)
   job.lost = job.lost + 1
   local cancelled = redis.call('HEXISTS', key.cancel, id) == 1
   if cancelled or job.lost >= tonumber(max_lost) then
@@ -33,11 +27,16 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', key.leases, '-inf', int(now), 'L
   local text = redis.pcall('GET', key.job .. id)
   redis.call('ZREM', key.leases, id)
   redis.call('HDEL', key.running, id)
+  local job = type(text) == 'string' and read_head(text, id)
   local status = 'missing'
-  if type(text) == 'string' then
-    status = give_back(id, text)
+  if job then
+    status = give_back(id, job)
+  elseif type(text) == 'string' then
+    -- A foreign record not yet adopted knows no counters: it goes back as it is, a cancel with it.
+    make_ready('LPUSH', {id = id, queue = 'default', priority = 0})
+    status = 'pending'
   end
-  redis.call('HDEL', key.cancel, id)
+  if job or status == 'missing' then redis.call('HDEL', key.cancel, id) end
   redis.call('HDEL', key.progress, id)
   reaped[#reaped + 1] = {id, status}
 end

@@ -7,7 +7,7 @@
 local text = redis.pcall('GET', key.job .. id)
 if not text then return {'missing', ''} end
 if type(text) ~= 'string' then return {'corrupt', ''} end
-local job = read_head(text)
+local job = read_head(text, id)
 if not job then return {'foreign', ''} end
 
 if job.status == 'pending' and job.attempt == tonumber(attempt) and job.retries == 0 and job.lost == 0 then

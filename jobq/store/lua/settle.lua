@@ -35,7 +35,7 @@ local BACK = {
 -- number is given out once, and a reaped attempt shows one loss more.
 local function settled_before(id, record)
   local mine, text = read_head(record), redis.pcall('GET', key.job .. id)
-  local current = type(text) == 'string' and read_head(text)
+  local current = type(text) == 'string' and read_head(text, id)
   return mine and current and current.status ~= 'processing'
     and current.attempt == mine.attempt and current.lost == mine.lost
 end
@@ -54,7 +54,11 @@ local function settle(rows, result_ttl)
   end
   local held = redis.call('HMGET', key.running, unpack(ids))
   local cancels = redis.call('EXISTS', key.cancel) == 1 and redis.call('HMGET', key.cancel, unpack(ids)) or {}
+<<<<<<< HEAD
   local completed, records, index, over, by_queue = {}, {}, {}, {}, {}
+=======
+  local completed, records, index, over, heard = {}, {}, {}, {}, {}
+>>>>>>> main
 
   for i, row in ipairs(rows) do
     if held[i] ~= row.token then
@@ -62,6 +66,7 @@ local function settle(rows, result_ttl)
     else
       verdicts[i] = 'ok'
       over[#over + 1] = row.id
+      local goes_on = false
       if row.outcome == 'complete' then
         completed[#completed + 1] = row.id
         records[#records + 1] = key.job .. row.id
@@ -78,8 +83,9 @@ local function settle(rows, result_ttl)
       elseif row.outcome ~= 'drop' then
         local job = read_head(row.record)
         if not job then
-          -- A foreign record, released before it was adopted: it goes back as it is.
+          -- A foreign record, released before it was adopted: it goes back as it is, a cancel with it.
           make_ready('LPUSH', {id = row.id, queue = 'default', priority = 0})
+          goes_on = true
         elseif cancels[i] then
           finish(job, 'cancelled')
         elseif BACK[row.outcome] then
@@ -88,6 +94,7 @@ local function settle(rows, result_ttl)
           finish(job, row.outcome == 'cancel' and 'cancelled' or 'failed')
         end
       end
+      if cancels[i] and not goes_on then heard[#heard + 1] = row.id end
     end
   end
 
@@ -102,8 +109,12 @@ local function settle(rows, result_ttl)
   if #over > 0 then
     redis.call('HDEL', key.running, unpack(over))
     redis.call('ZREM', key.leases, unpack(over))
+<<<<<<< HEAD
     if #cancels > 0 then redis.call('HDEL', key.cancel, unpack(over)) end
     if redis.call('EXISTS', key.progress) == 1 then redis.call('HDEL', key.progress, unpack(over)) end
+=======
+    if #heard > 0 then redis.call('HDEL', key.cancel, unpack(heard)) end
+>>>>>>> main
   end
   return verdicts
 end

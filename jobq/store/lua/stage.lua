@@ -9,8 +9,8 @@ local names = {}
 for i, id in ipairs(ids) do
   names[i] = key.job .. id
 end
-for _, text in ipairs(redis.call('MGET', unpack(names))) do
-  local job = text and read_head(text)
+for i, text in ipairs(redis.call('MGET', unpack(names))) do
+  local job = text and read_head(text, ids[i])
   if job and job.status == 'pending' then
     make_ready('RPUSH', job)
   end

@@ -12,7 +12,7 @@ for task in string.gmatch(tasks, '[^,]+') do
   local lot = key.parked .. task
   for _, id in ipairs(redis.call('LRANGE', lot, '0', '99')) do
     local text = redis.pcall('GET', key.job .. id)
-    local job = type(text) == 'string' and read_head(text)
+    local job = type(text) == 'string' and read_head(text, id)
     redis.call('LPOP', lot)
     if job and job.status == 'pending' then
       if served[job.queue] then

@@ -1,11 +1,11 @@
 -- head: the canonical head of a record, read and written. Everything behind it (`tail`) is copied byte for byte.
 -- An error holds no braces inside (job.py escapes them), so that it can be found and replaced without decoding.
 -- @include int
-local HEAD = '^{"job_id":"([^"]+)","task":"([^"]+)","status":"(%l+)","retries":(%d+),"attempt":(%d+),"lost":(%d+)'
+local HEAD = '^{"job_id":"([^"]+)","task":"(%l[%l%d_.%-]*)","status":"(%l+)","retries":(%d+),"attempt":(%d+),"lost":(%d+)'
   .. ',"created_at":(%d+)(.*)}$'
 
 local OPTIONAL = {
-  {'queue', '^,"queue":"([^"]+)"(.*)$'},
+  {'queue', '^,"queue":"(%l[%l%d_.%-]*)"(.*)$'},
   {'priority', '^,"priority":(%d)(.*)$'},
   {'expires_at', '^,"expires_at":(%d+)(.*)$'},
   {'run_at', '^,"run_at":(%d+)(.*)$'},
@@ -15,10 +15,19 @@ local OPTIONAL = {
   {'error', '^,"error":({[^{}]*})(.*)$'},
 }
 
--- Returns nil for a record with another head: a foreign producer's, until a worker has adopted it.
-local function read_head(text)
+-- Of a name; a pattern cannot count.
+local MOST_LETTERS = 64
+
+-- A number or a text that goes on behind what was matched (`12`, `1.5`, `"a\"b"`) was not the member looked for.
+local function at_end(rest)
+  return rest == '' or string.sub(rest, 1, 1) == ','
+end
+
+-- Returns nil for a record with another head: a foreign producer's, until a worker has adopted it. So is one that names
+-- another id than `of`, whose record must not be written in its place.
+local function read_head(text, of)
   local id, task, status, retries, attempt, lost, created_at, tail = string.match(text, HEAD)
-  if not id then
+  if not id or id ~= (of or id) or #task > MOST_LETTERS or not at_end(tail) then
     return nil
   end
   local job = {
@@ -29,7 +38,7 @@ local function read_head(text)
   if tail ~= '' then
     for _, optional in ipairs(OPTIONAL) do
       local value, rest = string.match(tail, optional[2])
-      if value then
+      if value and at_end(rest) and (optional[1] ~= 'queue' or #value <= MOST_LETTERS) then
         job[optional[1]], tail = value, rest
       end
     end
