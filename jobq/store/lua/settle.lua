@@ -54,11 +54,7 @@ local function settle(rows, result_ttl)
   end
   local held = redis.call('HMGET', key.running, unpack(ids))
   local cancels = redis.call('EXISTS', key.cancel) == 1 and redis.call('HMGET', key.cancel, unpack(ids)) or {}
-<<<<<<< HEAD
-  local completed, records, index, over, by_queue = {}, {}, {}, {}, {}
-=======
-  local completed, records, index, over, heard = {}, {}, {}, {}, {}
->>>>>>> main
+  local completed, records, index, over, heard, by_queue = {}, {}, {}, {}, {}, {}
 
   for i, row in ipairs(rows) do
     if held[i] ~= row.token then
@@ -109,12 +105,8 @@ local function settle(rows, result_ttl)
   if #over > 0 then
     redis.call('HDEL', key.running, unpack(over))
     redis.call('ZREM', key.leases, unpack(over))
-<<<<<<< HEAD
-    if #cancels > 0 then redis.call('HDEL', key.cancel, unpack(over)) end
-    if redis.call('EXISTS', key.progress) == 1 then redis.call('HDEL', key.progress, unpack(over)) end
-=======
     if #heard > 0 then redis.call('HDEL', key.cancel, unpack(heard)) end
->>>>>>> main
+    if redis.call('EXISTS', key.progress) == 1 then redis.call('HDEL', key.progress, unpack(over)) end
   end
   return verdicts
 end
