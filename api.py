@@ -7,7 +7,8 @@ from fastapi import FastAPI
 
 from config import settings
 from jobq import Client, telemetry
-from jobq.http import contract, docs, health, jobs
+from jobq.dashboard import routes as dashboard
+from jobq.http import batch, contract, docs, health, jobs, logs, queues, tasks, workers
 from jobq.http.frame import install_problems
 from jobq.http.openapi import describe
 from tasks import registry
@@ -32,6 +33,12 @@ app = FastAPI(
 install_problems(app)
 app.include_router(contract.router)
 app.include_router(jobs.router, prefix="/v1")
+app.include_router(batch.router, prefix="/v1")
+app.include_router(logs.router, prefix="/v1")
+app.include_router(queues.router, prefix="/v1")
+app.include_router(workers.router, prefix="/v1")
+app.include_router(tasks.router, prefix="/v1")
 app.include_router(health.router)
 app.include_router(docs.router)
+app.include_router(dashboard.router)
 describe(app, registry)

@@ -42,6 +42,12 @@ class ServiceSettings(Settings):
     outbox: ProjectPath = Field(Path("outbox"), validation_alias="OUTBOX")
     """The folder that mail is written to as .eml files, which every mail program opens."""
     mail_from: Annotated[str, AfterValidator(_sender)] = Field("jobq@localhost", validation_alias="MAIL_FROM")
+    pictures: ProjectPath = Field(Path("pictures"), validation_alias="PICTURES")
+    """The folder whose pictures make_thumbnail reads, and no others."""
+    thumbnails: ProjectPath = Field(Path("outbox/thumbnails"), validation_alias="THUMBNAILS")
+    """The folder that thumbnails are written to."""
+    fetch_private: bool = Field(False, validation_alias="FETCH_PRIVATE")
+    """Whether fetch_url may reach this machine and private networks. Whoever may submit jobs can then look around."""
     simulated_failure_rate: float = Field(0.0, ge=0, le=1, validation_alias="SIMULATED_FAILURE_RATE")
     """The part of all attempts that fails for no reason, to watch retries at work."""
 

@@ -6,7 +6,7 @@ from pydantic import BaseModel
 
 from jobq.http.schemas import JobAccepted, JobStatus, SubmitJob
 
-__all__ = ["JobAccepted", "JobStatus", "Receipt", "SubmitJob"]
+__all__ = ["Fetched", "JobAccepted", "JobStatus", "Receipt", "SubmitJob", "Thumbnail"]
 
 
 class Receipt(BaseModel):
@@ -17,3 +17,24 @@ class Receipt(BaseModel):
     via: Literal["smtp", "outbox"]
     path: str | None
     """The file in the outbox; None for a mail that was sent."""
+
+
+class Fetched(BaseModel):
+    """What came from an address. The body itself is not kept."""
+
+    status: int
+    size: int
+    """Bytes of the body."""
+    sha256: str
+    content_type: str | None
+    url: str
+    """Where it came from in the end, after redirects."""
+
+
+class Thumbnail(BaseModel):
+    """A small picture in a file."""
+
+    path: str
+    width: int
+    height: int
+    bytes: int

@@ -21,13 +21,14 @@ if TYPE_CHECKING:
     )
     from jobq.job import Job, Status
     from jobq.settings import Settings
+    from jobq.sync import SyncClient, SyncJobHandle
     from jobq.task import Context, Discard, JobSpec, Registry, Retry, RetryLater, Task, current
 else:
 
     def __getattr__(name: str) -> object:
         """Find a public name when it is first asked for: `python -m jobq --help` needs none, and answers at once."""
         if name in __all__:
-            for module in ("errors", "settings", "job", "task", "client"):
+            for module in ("errors", "settings", "job", "task", "client", "sync"):
                 if (found := getattr(import_module(f"jobq.{module}"), name, None)) is not None:
                     globals()[name] = found
                     return found
@@ -58,6 +59,8 @@ __all__ = [
     "Settings",
     "Status",
     "StoreUnavailable",
+    "SyncClient",
+    "SyncJobHandle",
     "Task",
     "UnknownTask",
     "current",

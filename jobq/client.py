@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from math import inf
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, Unpack, overload
 
@@ -42,9 +44,14 @@ from jobq.store.store import SUBMIT_BATCH, FinishedJobs, Store, Submission
 from jobq.task import JobSpec, Registry, check_size
 
 R = TypeVar("R")
+T = TypeVar("T")
 
 SUBMIT_BYTES = 512 * 1024
 """Payload bytes that go to the server in one call at most."""
+MOST_CALLS = 64
+"""How many submits and reads go on at the same time; the others wait for a turn. There are only so many connections."""
+MOST_LOOKERS = 8
+"""How many look through the inspector at the same time: it has few connections."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +156,10 @@ class Client:
         self._server = self._store = self._waiters = self._inspector = None
 
     @property
+    def is_open(self) -> bool:
+        return self._store is not None
+
+    @property
     def server(self) -> Server | None:
         """The server behind it, once open."""
         return self._server
@@ -169,11 +180,16 @@ class Client:
         spec = task if isinstance(task, JobSpec) else self.spec(task, payload)
         return (await self.submit_many([spec.with_options(**options) if options else spec]))[0]
 
-    async def submit_many(self, specs: Iterable[JobSpec[R]]) -> list[JobHandle[R]]:
-        """Store many, up to 200 a call. All are checked before the first is stored; on StoreUnavailable some may be."""
+    async def submit_many(self, specs: Iterable[JobSpec[R]], *, atomic: bool = False) -> list[JobHandle[R]]:
+        """Store many, up to 200 a call. All are checked before the first is stored; on StoreUnavailable some may be.
+
+        With `atomic` at most 200, in one call: either all are stored or none.
+        """
         planned = [(spec, self._row(spec)) for spec in specs]
+        if atomic and len(planned) > SUBMIT_BATCH:
+            raise BadRequest(f"at most {SUBMIT_BATCH} jobs can be stored all or nothing")
         handles: list[JobHandle[R]] = []
-        for batch in _batches(planned):
+        for batch in [planned] if atomic else _batches(planned):
             verdicts = await self._open_store.submit([row for _, row in batch])
             handles += [self._handle(spec, row, verdict) for (spec, row), verdict in zip(batch, verdicts, strict=True)]
         return handles
@@ -206,15 +222,28 @@ class Client:
 
     async def wait(self, job_id: str, timeout: float | None = None) -> bytes | None:
         """The result as JSON (None for None), once the job is over. Raises as `JobHandle.result`."""
-        deadline = None if timeout is None else asyncio.get_running_loop().time() + timeout
-        with self._open_waiters.watch(job_id) as changed:
-            await self._open_waiters.ready()
+        details = await self.settled(job_id, timeout)
+        if not details.job.status.over:
+            raise ResultTimeout(f"job {job_id} is not over yet")
+        return outcome(details)
+
+    async def settled(self, job_id: str, timeout: float | None = None) -> JobDetails:
+        """The job once it is over; or as it is when the time is up, or when this process is about to stop.
+
+        Raises JobNotFound, CorruptRecord.
+        """
+        clock, waiters = asyncio.get_running_loop().time, self._open_waiters
+        deadline = inf if timeout is None else clock() + timeout
+        with waiters.watch(job_id) as changed:
+            await waiters.ready()
             while True:
                 changed.clear()
                 details = await self.details(job_id)
-                if details.job.status.over:
-                    return outcome(details)
-                await _until(changed, deadline, job_id)
+                left = deadline - clock()
+                if details.job.status.over or left <= 0 or waiters.released:
+                    return details
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(changed.wait(), min(left, RELOOK))
 
     async def cancel(self, job_id: str, reason: str = "") -> Status:
         """Cancel: `cancelled` when it was pending, `processing` when its worker has been asked.
@@ -259,11 +288,15 @@ class Client:
             total += purged
         return total
 
+    async def look(self, reading: Callable[[Inspector], Awaitable[T]]) -> T:
+        """What this reads through `inspect`, as soon as it is its turn: many may look. Raises StoreUnavailable."""
+        return await reading(self.inspect)
+
     @property
     def inspect(self) -> Inspector:
         """What is in the queue, for people."""
         if self._inspector is None:
-            raise RuntimeError("the client is not open: use `async with Client(…) as client`")
+            raise RuntimeError("the client is not open: use it in a `with` statement, or call open()")
         return self._inspector
 
     async def writable(self) -> None:
@@ -308,13 +341,13 @@ class Client:
     @property
     def _open_store(self) -> Store:
         if self._store is None:
-            raise RuntimeError("the client is not open: use `async with Client(…) as client`")
+            raise RuntimeError("the client is not open: use it in a `with` statement, or call open()")
         return self._store
 
     @property
     def _open_waiters(self) -> Waiters:
         if self._waiters is None:
-            raise RuntimeError("the client is not open: use `async with Client(…) as client`")
+            raise RuntimeError("the client is not open: use it in a `with` statement, or call open()")
         return self._waiters
 
 
@@ -350,17 +383,6 @@ def outcome(details: JobDetails) -> bytes | None:
         traceback=error.get("traceback", ""),
         reason=error.get("reason", ""),
     )
-
-
-async def _until(changed: asyncio.Event, deadline: float | None, job_id: str) -> None:
-    """Until the job may have changed, or it is time to look anyway. Raises ResultTimeout."""
-    left = RELOOK if deadline is None else deadline - asyncio.get_running_loop().time()
-    if left <= 0:
-        raise ResultTimeout(f"job {job_id} is not over yet")
-    try:
-        await asyncio.wait_for(changed.wait(), min(left, RELOOK))
-    except TimeoutError:
-        return
 
 
 def _raise_for(verdict: str, status: str, job_id: str, done: str) -> None:

@@ -28,6 +28,7 @@ class Api:
 
     host: str
     port: int
+    key: str | None = None
 
     @property
     def url(self) -> str:
@@ -42,12 +43,16 @@ class Api:
     def curl(self, body: Mapping[str, Any]) -> str:
         """The command line that submits a job."""
         text = shlex.quote(json.dumps(body, ensure_ascii=False))
-        return f"curl -X POST {self.url}/submit-job -H 'Content-Type: application/json' -d {text}"
+        key = ' -H "Authorization: Bearer $JOBQ_API_KEY"' if self.key else ""
+        return f"curl -X POST {self.url}/submit-job{key} -H 'Content-Type: application/json' -d {text}"
 
     def _call(self, method: str, path: str, body: bytes | None = None) -> tuple[int, dict[str, Any]]:
         connection = HTTPConnection(self.host, self.port, timeout=5)
         try:
-            connection.request(method, path, body, {"Content-Type": "application/json"} if body else {})
+            headers = {"Content-Type": "application/json"} if body else {}
+            if self.key:
+                headers["Authorization"] = f"Bearer {self.key}"
+            connection.request(method, path, body, headers)
             response = connection.getresponse()
             return response.status, json.load(response)
         except (OSError, HTTPException, ValueError):

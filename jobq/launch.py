@@ -1,19 +1,26 @@
-"""What a command starts with: settings, a registry, a free port."""
+"""What a command starts with: settings, a registry, a server, a free port."""
 
 from __future__ import annotations
 
+import asyncio
+import importlib
 import socket
 import sys
 from errno import EADDRINUSE
 from importlib import import_module
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, TracebackType
 
-from jobq.errors import ConfigError
+from jobq.errors import ConfigError, StoreUnavailable
 from jobq.settings import Settings
+from jobq.store.connect import Server, connect
 from jobq.task import Registry
 
 NAME_IT = "name yours as module:attribute, such as mytasks:registry, with --app or JOBQ_APP"
+
+
+class AppError(ConfigError):
+    """The app, or the config.py beside it, cannot be imported. When its own code raised, that is the cause."""
 
 
 def load_settings() -> Settings:
@@ -21,20 +28,36 @@ def load_settings() -> Settings:
     here = Path.cwd()
     if not (here / "config.py").is_file():
         return Settings.load()
-    _make_importable(here)
-    settings = getattr(import_module("config"), "settings", None)
+    try:
+        settings = getattr(_import("config", here), "settings", None)
+    except SystemExit as error:  # of Settings.load_or_exit
+        raise ConfigError(str(error.code).removeprefix("jobq: ")) from None
     return settings if isinstance(settings, Settings) else Settings.load()
 
 
 def load_app(settings: Settings) -> Registry:
-    """The registry that `app` names as module:attribute. Raises ConfigError."""
+    """The registry that `app` names as module:attribute. Raises AppError."""
     module, _, attribute = settings.app.partition(":")
     if not all(part.isidentifier() for part in (*module.split("."), attribute)):
-        raise ConfigError(f"{settings.app!r} is no place of a registry: {NAME_IT}")
-    registry = getattr(_import_app(module, settings.project), attribute, None)
+        raise AppError(f"{settings.app!r} is no place of a registry: {NAME_IT}")
+    registry = getattr(_import(module, settings.project), attribute, None)
     if not isinstance(registry, Registry):
-        raise ConfigError(f"there is no jobq.Registry at {settings.app}: {NAME_IT}")
+        raise AppError(f"there is no jobq.Registry at {settings.app}: {NAME_IT}")
     return registry
+
+
+def find_app(settings: Settings) -> Registry | None:
+    """As `load_app`; but None where nobody named an app, and the project has no tasks.py that could be meant."""
+    named = "app" in settings.model_fields_set or settings.app != Settings.model_fields["app"].default
+    return load_app(settings) if named or (settings.project / "tasks.py").is_file() else None
+
+
+def reach(settings: Settings) -> Server:
+    """The server of these settings. Raises StoreUnavailable with what to do."""
+    try:
+        return asyncio.run(connect(settings))
+    except ConfigError as error:
+        raise StoreUnavailable(str(error)) from None
 
 
 def free_port(host: str, port: int) -> int:
@@ -53,16 +76,22 @@ def free_port(host: str, port: int) -> int:
         raise ConfigError(what) from None
 
 
-def _import_app(module: str, folder: Path) -> ModuleType:
-    _make_importable(folder)
+def _import(module: str, folder: Path) -> ModuleType:
+    if sys.path[0] != str(folder):
+        sys.path.insert(0, str(folder))
     try:
         return import_module(module)
     except ModuleNotFoundError as error:
         if f"{module}.".startswith(f"{error.name}."):
-            raise ConfigError(f"there is no module {module} in {folder}: {NAME_IT}") from None
-        raise ConfigError(f"{module} imports {error.name}, which is not installed here: install it") from None
+            raise AppError(f"there is no module {module} in {folder}: {NAME_IT}") from None
+        raise AppError(f"{module} imports {error.name}, which is not installed here: install it") from None
+    except Exception as error:
+        raise AppError(f"{module} cannot be imported") from error.with_traceback(_theirs(error.__traceback__))
 
 
-def _make_importable(folder: Path) -> None:
-    if sys.path[0] != str(folder):
-        sys.path.insert(0, str(folder))
+def _theirs(frames: TracebackType | None) -> TracebackType | None:
+    """Without the frames of the import itself: what is left is the user's own code."""
+    ours = (__file__, importlib.__file__)
+    while frames and (frames.tb_frame.f_code.co_filename in ours or "importlib" in frames.tb_frame.f_code.co_filename):
+        frames = frames.tb_next
+    return frames

@@ -27,10 +27,10 @@ class Completed:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The task raised, or ran out of time. `exception` is what `Retry.on` is asked about."""
+    """The task raised, or ran out of time. `exception` is what `Retry.on` is asked about; None: it has been asked."""
 
     error: JobError
-    exception: BaseException
+    exception: BaseException | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +110,7 @@ def settle(
             size = f',"result_bytes":{len(result)}' if result else ""
             done = replace(job, tail=job.tail + size)
             return Transition("complete", _over(done, Status.COMPLETED, None, now), result)
-        case Failed(error, exception) if not isinstance(exception, rules.on):
+        case Failed(error, exception) if exception is not None and not isinstance(exception, rules.on):
             return Transition("fail", _over(job, Status.FAILED, error, now))
         case Failed(error, _):
             return _retry_or_fail(job, error, rules, now, backoff(rules.backoff, job.retries, jitter()))

@@ -17,6 +17,7 @@ from pydantic import (
     AliasChoices,
     BeforeValidator,
     Field,
+    SecretStr,
     ValidationError,
     ValidationInfo,
     field_validator,
@@ -29,6 +30,8 @@ NAME = re.compile(r"[a-z][a-z0-9_.-]{0,63}")
 """What a task or a queue may be called: these names become part of Redis keys."""
 
 WEIGHT = re.compile(r"[1-9][0-9]{0,5}")
+
+KEY = re.compile(r"[!-~]{16,512}")
 
 REDIS_SCHEMES = ("redis", "rediss", "valkey", "valkeys", "unix")
 
@@ -49,6 +52,12 @@ def _anchor(path: Path, info: ValidationInfo) -> Path:
 
 def _comma_separated(value: Any) -> Any:
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+def _fit_for_a_header(key: SecretStr) -> SecretStr:
+    if not KEY.fullmatch(key.get_secret_value()):
+        raise ValueError("expected 16 characters or more, of ASCII and without spaces")
+    return key
 
 
 ProjectPath = Annotated[Path, AfterValidator(_anchor)]
@@ -74,6 +83,8 @@ class Settings(BaseSettings):
 
     host: str = "127.0.0.1"
     port: Port = 8000
+    api_key: Annotated[SecretStr, AfterValidator(_fit_for_a_header)] | None = None
+    """What every request has to bring, as `Authorization: Bearer <key>`. Unset: nothing."""
     unknown_tasks: Literal["reject", "accept"] = "reject"
 
     concurrency: Slots = 32

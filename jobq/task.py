@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from functools import cached_property, update_wrapper
 from types import EllipsisType
-from typing import Any, Generic, ParamSpec, Protocol, TypeVar, Unpack, get_type_hints, overload
+from typing import Any, Generic, Literal, ParamSpec, Protocol, TypeVar, Unpack, get_type_hints, overload
 
 from pydantic import BaseModel, ConfigDict, PydanticUserError, TypeAdapter, ValidationError, create_model
 
@@ -56,6 +56,14 @@ class Discard(Exception):
     """Raise from a task to fail it at once, whatever retries are left."""
 
 
+MAX_MESSAGE = 8 * 1024
+"""Bytes kept of a message of progress or log."""
+
+
+def _nowhere(kind: str, data: str) -> None:
+    """Where a context of nobody's worker tells its progress."""
+
+
 @dataclass(frozen=True, slots=True)
 class Context:
     """What a running task may know about its job. `attempt` rises with each claim: a fencing number elsewhere."""
@@ -65,6 +73,22 @@ class Context:
     queue: str
     attempt: int
     retries: int
+    emit: Callable[[str, str], None] = field(default=_nowhere, repr=False, compare=False)
+    """The worker's: takes kind and data of an entry in the job's log. It neither waits nor raises."""
+
+    def progress(self, fraction: float, message: str = "") -> None:
+        """Tell how far the job is, from 0 to 1. Raises ValueError for another number, and nothing else.
+
+        It never waits. Told more often than five times a second, only the newest is kept; of the message 8 KiB.
+        """
+        if not 0 <= fraction <= 1:
+            raise ValueError(f"progress is a number from 0 to 1, not {fraction}")
+        self.emit("progress", json.dumps({"fraction": round(float(fraction), 4), "message": clip(message)}))
+
+
+def clip(message: str) -> str:
+    """At most MAX_MESSAGE bytes of it, and nothing that UTF-8 cannot hold."""
+    return str(message).encode("utf-8", "backslashreplace")[:MAX_MESSAGE].decode("utf-8", "ignore")
 
 
 _context: ContextVar[Context] = ContextVar("jobq_context")
@@ -72,10 +96,14 @@ _context: ContextVar[Context] = ContextVar("jobq_context")
 
 def current() -> Context:
     """The job that runs here. Raises LookupError outside of one."""
-    try:
-        return _context.get()
-    except LookupError:
-        raise LookupError("current() is only known inside a running job") from None
+    if (context := current_or_none()) is None:
+        raise LookupError("current() is only known inside a running job")
+    return context
+
+
+def current_or_none() -> Context | None:
+    """The job that runs here, if any."""
+    return _context.get(None)
 
 
 @contextmanager
@@ -97,6 +125,12 @@ class Defaults:
     timeout: float | EllipsisType | None = ...
     example: Mapping[str, Any] = field(default_factory=dict)
     """A payload to show in the docs and to try the task with."""
+    process: bool = False
+    """Run in a child process, which can be killed."""
+    memory: int | None = None
+    """MiB that an attempt in a child may take beyond what the child holds when it begins. Only Linux keeps it."""
+    cpu: float | None = None
+    """Seconds of processor time that an attempt in a child may take, kept to the second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +158,7 @@ class Task(Generic[P, R]):
         self.defaults = defaults
         self.doc = inspect.getdoc(function) or ""
         self.is_async = inspect.iscoroutinefunction(function)
+        self.in_thread = not self.is_async and not defaults.process
         self._signature = inspect.signature(function)
         _refuse_positional(name, self._signature)
         update_wrapper(self, function)  # type: ignore[arg-type]
@@ -217,11 +252,15 @@ class AsyncTask(Task[P, R]):
 
 
 class SyncTask(Task[P, R]):
-    """A task written as `def`; a worker runs it in a thread."""
+    """A task written as `def`; a worker runs it in a thread, or in a child process."""
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         value: R = self.function(*args, **kwargs)
         return value
+
+
+class ProcessDecorator(Protocol):
+    def __call__(self, function: Callable[P, R], /) -> SyncTask[P, R]: ...
 
 
 class TaskDecorator(Protocol):
@@ -251,18 +290,36 @@ class Registry:
         timeout: float | EllipsisType | None = ...,
         example: Mapping[str, Any] | None = None,
     ) -> TaskDecorator: ...
+    @overload
+    def task(
+        self,
+        *,
+        process: Literal[True],
+        memory: int | None = None,
+        cpu: float | None = None,
+        name: str | None = None,
+        queue: str = DEFAULT_QUEUE,
+        retry: Retry | None = None,
+        timeout: float | EllipsisType | None = ...,
+        example: Mapping[str, Any] | None = None,
+    ) -> ProcessDecorator: ...
     def task(  # type: ignore[misc]  # the keywords are spelt out above
         self, function: Callable[..., Any] | None = None, /, *, name: str | None = None, **options: Any
     ) -> Any:
         """Register a function, as `@registry.task` or `@registry.task(queue=…, retry=…, timeout=…, name=…, example=…)`.
 
-        The name is the function's unless given, and must match `[a-z][a-z0-9_.-]{0,63}`.
+        The name is the function's unless given, and must match `[a-z][a-z0-9_.-]{0,63}`. With `process=True` a `def`
+        runs in a child process of the worker, which is killed at the timeout (it counts from the claim, the child's
+        start included) and on cancel; `memory` (MiB) and `cpu` (seconds) limit it. Children are reused, and do not get
+        the queue's URL and key in their environment. Raises ValueError.
         """
         defaults = Defaults(**{key: value for key, value in options.items() if value is not None or key == "timeout"})
         _check_defaults(defaults)
 
         def register(function: Callable[..., Any]) -> Task[..., Any]:
             kind = AsyncTask if inspect.iscoroutinefunction(function) else SyncTask
+            if defaults.process:
+                _check_importable(function)
             return self._add(kind(function, name or function.__name__, defaults))
 
         return register if function is None else register(function)
@@ -320,6 +377,19 @@ def _check_defaults(defaults: Defaults) -> None:
         raise ValueError(f"queue name {defaults.queue!r} does not match {NAME.pattern}")
     if isinstance(defaults.timeout, int | float) and defaults.timeout <= 0:
         raise ValueError("a timeout is more than 0 seconds; None for no limit")
+    for limit in (defaults.memory, defaults.cpu):
+        if limit is not None and (limit <= 0 or not defaults.process):
+            raise ValueError("memory (MiB) and cpu (seconds) are more than 0, and only kept with process=True")
+
+
+def _check_importable(function: Callable[..., Any]) -> None:
+    name = getattr(function, "__qualname__", "?")
+    if inspect.iscoroutinefunction(function):
+        raise ValueError(
+            f"{name} is async: process=True is for `def` functions; start processes of your own with anyio"
+        )
+    if not all(part.isidentifier() for part in name.split(".")):
+        raise ValueError(f"{name} cannot be imported: process=True is for functions at the top level of a module")
 
 
 def _refuse_positional(name: str, signature: inspect.Signature) -> None:

@@ -207,7 +207,7 @@ async def test_unknown_and_malformed(service: Service) -> None:
     answers = [missing, malformed, unknown, form]
     assert [answer.status_code for answer in answers] == [404, 422, 422, 415]
     assert {"application/problem+json"} == {answer.headers["content-type"] for answer in answers}
-    assert "flaky, send_email, sleep" in unknown.json()["detail"]
+    assert "fetch_url, flaky, make_thumbnail, send_email, sleep" in unknown.json()["detail"]
     assert "sned_email" not in unknown.text
     assert "curl -X POST" in form.json()["detail"]
     assert "-H 'Content-Type: application/json'" in form.json()["detail"]

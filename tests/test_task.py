@@ -388,3 +388,39 @@ class TestContext:
         """RetryLater carries its delay; both carry their reason."""
         assert ("later", 5) == (str(RetryLater("later", delay=5)), RetryLater(delay=5).delay)
         assert ("no use", None) == (str(Discard("no use")), RetryLater().delay)
+
+
+def top_level(count: int = 1) -> int:
+    return count
+
+
+async def top_level_async() -> None: ...
+
+
+def test_a_process_task_is_registered_with_its_limits() -> None:
+    """A `def` at the top level of a module; called directly it is the plain function."""
+    task = Registry().task(process=True, memory=512, cpu=1.5)(top_level)
+    assert (task.defaults.process, task.defaults.memory, task.defaults.cpu) == (True, 512, 1.5)
+    assert (task.in_thread, Registry().task(top_level).in_thread, task(2)) == (False, True, 2)
+
+
+def test_what_cannot_run_in_a_child_is_refused_at_once() -> None:
+    """Coroutines, and functions that a child could not import."""
+
+    def inner() -> None: ...
+
+    for function, message in ((top_level_async, "is async"), (inner, "top level"), (lambda: None, "top level")):
+        with pytest.raises(ValueError, match=message):
+            Registry().task(process=True, name="x")(function)
+
+
+@pytest.mark.parametrize("options", [{"memory": 5}, {"cpu": 1}, {"process": True, "memory": 0}])
+def test_limits_are_kept_by_child_processes_alone(options: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="process=True"):
+        Registry().task(**options)(top_level)
+
+
+def test_progress_outside_of_a_worker_goes_nowhere() -> None:
+    """As in a test of a task's own: `running` with any context is enough."""
+    with running(Context("id", "task", "default", 1, 0)):
+        current().progress(0.5, "half")

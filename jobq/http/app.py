@@ -6,9 +6,11 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from fastapi import FastAPI
+from fastapi.routing import APIRoute
 
 from jobq.client import Client
-from jobq.http import contract, docs, health, jobs
+from jobq.dashboard import routes as dashboard
+from jobq.http import batch, contract, docs, health, jobs, logs, problems, queues, tasks, workers
 from jobq.http.frame import install_problems
 from jobq.http.openapi import describe
 from jobq.settings import Settings
@@ -25,15 +27,35 @@ def create_app(settings: Settings, registry: Registry) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        generate_unique_id_function=lambda route: route.name,
+        generate_unique_id_function=operation_id,
     )
     install_problems(app)
-    app.include_router(contract.router)
-    app.include_router(jobs.router, prefix="/v1")
-    app.include_router(health.router)
+    include(app)
     app.include_router(docs.router)
     describe(app, registry)
     return app
+
+
+def include(app: FastAPI, prefix: str = "") -> None:
+    """Add all routes of the API to an application."""
+    app.include_router(contract.router, prefix=prefix, generate_unique_id_function=operation_id)
+    for area in (jobs, batch, logs, queues, workers, tasks):
+        app.include_router(area.router, prefix=f"{prefix}/v1", generate_unique_id_function=operation_id)
+    app.include_router(health.router, prefix=prefix, generate_unique_id_function=operation_id)
+    app.include_router(dashboard.router, prefix=prefix)
+
+
+def install(app: FastAPI, client: Client, prefix: str = "") -> None:
+    """See `jobq.http.install`."""
+    app.state.jobq = client
+    include(app, prefix)
+    app.include_router(problems.router, prefix=prefix)
+    describe(app, client.registry or Registry(), prefix)
+
+
+def operation_id(route: APIRoute) -> str:
+    """Such as `submit_job`: what a method of a generated client is called."""
+    return route.name
 
 
 def lifespan(settings: Settings, registry: Registry) -> Lifespan:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 
 from jobq.errors import (
     BadRequest,
     CorruptRecord,
+    IdempotencyMismatch,
     InvalidPayload,
     JobNotFound,
     PayloadTooLarge,
@@ -14,14 +15,15 @@ from jobq.errors import (
     StoreUnavailable,
     UnknownTask,
 )
-from jobq.http.deps import ClientDep, JobId, PayloadDep
-from jobq.http.errors import BodyTooLarge, NotJson, WrongMediaType
+from jobq.http.auth import bearer
+from jobq.http.deps import ClientDep, IdempotencyKey, JobId, PayloadDep
+from jobq.http.errors import BadIdempotencyKey, BodyTooLarge, NotJson, Unauthorized, WrongMediaType
 from jobq.http.problems import responses
-from jobq.http.request import here
+from jobq.http.request import here, replayed
 from jobq.http.route import JobRoute
 from jobq.http.schemas import JobAccepted, JobStatus, SubmitJob
 
-router = APIRouter(tags=["jobs"], route_class=JobRoute)
+router = APIRouter(tags=["jobs"], route_class=JobRoute, dependencies=[Depends(bearer)])
 
 
 @router.post(
@@ -29,24 +31,25 @@ router = APIRouter(tags=["jobs"], route_class=JobRoute)
     summary="Submit a job",
     response_description="The job is stored. `Location` is where to ask for its status.",
     responses=responses(
-        NotJson, BodyTooLarge, PayloadTooLarge, WrongMediaType, BadRequest, UnknownTask, InvalidPayload,
-        StoreUnavailable, StoreFull,
+        NotJson, BadIdempotencyKey, Unauthorized, BodyTooLarge, PayloadTooLarge, WrongMediaType, BadRequest,
+        UnknownTask, InvalidPayload, IdempotencyMismatch, StoreUnavailable, StoreFull,
     ),
 )  # fmt: skip
 async def submit_job(
-    job: SubmitJob, payload: PayloadDep, client: ClientDep, request: Request, response: Response
+    job: SubmitJob, payload: PayloadDep, key: IdempotencyKey, client: ClientDep, request: Request, response: Response
 ) -> JobAccepted:
     """Store a job that runs `task` as soon as a worker is free, or when it says."""
-    spec = client.spec(job.task, payload).with_options(**job.options())
+    spec = client.spec(job.task, payload).with_options(**job.options(key))
     handle = await client.submit(spec)
     response.headers["Location"] = f"{here(request).removesuffix('submit-job')}job-status/{handle.job_id}"
+    response.headers.update(replayed(handle))
     return JobAccepted(job_id=handle.job_id)
 
 
 @router.get(
     "/job-status/{job_id}",
     summary="Ask for a job's status",
-    responses=responses(JobNotFound, CorruptRecord, BadRequest, StoreUnavailable),
+    responses=responses(Unauthorized, JobNotFound, CorruptRecord, BadRequest, StoreUnavailable),
 )
 async def get_job_status(job_id: JobId, client: ClientDep) -> JobStatus:
     """A job in four words: one that was cancelled reads `failed` here."""

@@ -11,6 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse
+from starlette.routing import Match
 
 from jobq import telemetry
 from jobq.errors import BadRequest, Conflict, InvalidPayload, JobFailed, JobqError, StoreUnavailable
@@ -53,6 +54,54 @@ class BodyTooLarge(JobqError):
     title = "Body too large"
 
 
+class Unauthorized(JobqError):
+    """The request brings no key, or not the service's. Send it as `Authorization: Bearer <key>`, and nowhere else."""
+
+    status = 401
+    slug = "unauthorized"
+    title = "Not authorized"
+
+
+class BadIdempotencyKey(JobqError):
+    """The Idempotency-Key is empty, longer than 128 characters, not printable, or there are two."""
+
+    status = 400
+    slug = "bad-idempotency-key"
+    title = "Idempotency-Key cannot be used"
+
+
+class BadCursor(JobqError):
+    """The cursor is not one that this list gave out, for the same filter."""
+
+    status = 400
+    slug = "bad-cursor"
+    title = "Cursor cannot be used"
+
+
+class QueueNotFound(JobqError):
+    """Nobody ever submitted to a queue of this name, no task names it, and no worker serves it."""
+
+    status = 404
+    slug = "queue-not-found"
+    title = "Queue not found"
+
+
+class WorkerNotFound(JobqError):
+    """No worker of this id is there, or no longer."""
+
+    status = 404
+    slug = "worker-not-found"
+    title = "Worker not found"
+
+
+class TaskNotFound(JobqError):
+    """The service has no task of this name."""
+
+    status = 404
+    slug = "task-not-found"
+    title = "Task not found"
+
+
 class Misfit(BadRequest):
     """The request does not have the shape that the route asks for."""
 
@@ -85,22 +134,36 @@ def answer(request: Request, error: Exception) -> JSONResponse:
         case HTTPException():
             return _from_http(request, error)
         case JobqError() if error.status != JobqError.status:
-            more = _more(error)
-            detail = _summary(more["errors"]) if more.get("errors") else printable(str(error))
-            return _respond(request, {**_basics(type(error), detail), **more}, _headers(error))
+            return _respond(problem_of(request, error), _headers(error))
         case _:
             return _unexpected(request, error)
 
 
-def _respond(request: Request, problem: dict[str, Any], headers: Mapping[str, str] | None = None) -> JSONResponse:
-    where = {"instance": shown_path(request), "request_id": request_id(request.scope)}
-    return JSONResponse({**problem, **where}, problem["status"], {**API_HEADERS, **(headers or {})}, MEDIA_TYPE)
+def told(error: JobqError) -> dict[str, Any]:
+    """The problem without what it has of its request."""
+    more = _more(error)
+    detail = _summary(more["errors"]) if more.get("errors") else printable(str(error))
+    return {**_basics(type(error), detail), **more}
+
+
+def problem_of(request: Request, error: JobqError) -> dict[str, Any]:
+    """The whole problem."""
+    return {**told(error), **_where(request)}
+
+
+def _where(request: Request) -> dict[str, str]:
+    return {"instance": shown_path(request), "request_id": request_id(request.scope)}
+
+
+def _respond(problem: dict[str, Any], headers: Mapping[str, str] | None = None) -> JSONResponse:
+    return JSONResponse(problem, problem["status"], {**API_HEADERS, **(headers or {})}, MEDIA_TYPE)
 
 
 def _unexpected(request: Request, error: Exception) -> JSONResponse:
     name = request_id(request.scope)
     telemetry.logger().error("request failed", path=shown_path(request), request_id=name, exc_info=error)
-    return _respond(request, _basics(JobqError, "something went wrong here; the log has it under the request_id"))
+    basics = _basics(JobqError, "something went wrong here; the log has it under the request_id")
+    return _respond({**basics, **_where(request)})
 
 
 def _basics(kind: type[JobqError], detail: str) -> dict[str, Any]:
@@ -128,6 +191,8 @@ def _headers(error: JobqError) -> dict[str, str]:
             return {"Retry-After": "1"}
         case BodyTooLarge():
             return {"Connection": "close"}  # what was not read would be taken for the next request
+        case Unauthorized():
+            return {"WWW-Authenticate": "Bearer", "Connection": "close"}
         case _:
             return {}
 
@@ -138,10 +203,21 @@ def _from_http(request: Request, error: HTTPException) -> JSONResponse:
             problem = _basics(NoSuchPath, "there is nothing at this path; /docs shows what there is")
         case 405:
             problem = _basics(MethodNotAllowed, "this path has other methods; the Allow header names them")
+            return _respond({**problem, **_where(request)}, {"Allow": ", ".join(_methods(request))})
         case status:
             phrase = HTTPStatus(status).phrase
             problem = {"type": "about:blank", "title": phrase, "status": status, "detail": phrase}
-    return _respond(request, problem, error.headers)
+    return _respond({**problem, **_where(request)}, error.headers)
+
+
+def _methods(request: Request) -> list[str]:
+    """All that this path has. The error knows those of the first route alone."""
+
+    def fits(method: str) -> bool:
+        scope = {**request.scope, "method": method}
+        return any(route.matches(scope)[0] is Match.FULL for route in request.app.router.routes)
+
+    return [method for method in ("GET", "POST", "PUT", "PATCH", "DELETE") if fits(method)]
 
 
 def _summary(errors: list[dict[str, Any]]) -> str:

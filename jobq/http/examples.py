@@ -6,7 +6,8 @@ from typing import Any
 
 from pydantic.errors import PydanticInvalidForJsonSchema
 
-from jobq.http.schemas import SubmitJob
+from jobq.http.schemas import BatchSubmit, NewJob, SubmitJob
+from jobq.http.views import PurgeQueue
 from jobq.task import Registry, Task
 
 
@@ -17,6 +18,10 @@ def submits(registry: Registry | None) -> dict[str, dict[str, Any]]:
 
 def example_body(model: Any, registry: Registry | None) -> dict[str, Any]:
     """A short body that the route of this model accepts."""
+    if model is PurgeQueue:
+        return {"confirm": "default"}
+    if model is BatchSubmit:
+        return {"jobs": [example_body(NewJob, registry)]}
     if not (isinstance(model, type) and issubclass(model, SubmitJob)):
         return {"reason": "no longer needed"}
     for task in registry or ():

@@ -7,10 +7,10 @@ from fastapi import APIRouter
 from jobq.errors import StoreFull, StoreUnavailable
 from jobq.http.deps import ClientDep
 from jobq.http.problems import responses
-from jobq.http.route import JobRoute
+from jobq.http.route import OpenRoute
 from jobq.http.schemas import Health
 
-router = APIRouter(tags=["health"], route_class=JobRoute)
+router = APIRouter(tags=["health"], route_class=OpenRoute)
 
 
 @router.get("/healthz", summary="Does the process live?")

@@ -9,29 +9,35 @@ from fastapi import FastAPI
 
 from jobq.http.errors import MEDIA_TYPE
 from jobq.http.examples import submits
-from jobq.http.schemas import NewJob, SubmitJob
+from jobq.http.schemas import BatchSubmit, NewJob, SubmitJob
 from jobq.task import Registry
 
 
-def describe(app: FastAPI, registry: Registry) -> None:
-    """Fill in the document of this application: `/docs` then offers a request for each task."""
+def describe(app: FastAPI, registry: Registry, prefix: str = "") -> None:
+    """Fill in the document of this application, for what is below the prefix.
+
+    `/docs` then offers a request for each task.
+    """
     plain = app.openapi
 
     def openapi() -> dict[str, Any]:
         made_before = app.openapi_schema is not None
         document = plain()
         if not made_before:
-            for operation in _operations(document):
+            for operation in _operations(document, prefix):
                 _problems_only(operation)
                 _offer(operation, registry)
+                if not _has_key(app):
+                    _key_optional(operation)
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]
 
 
-def _operations(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    for path in document["paths"].values():
-        yield from path.values()
+def _operations(document: dict[str, Any], prefix: str) -> Iterator[dict[str, Any]]:
+    for path, operations in document["paths"].items():
+        if path.startswith(f"{prefix}/"):
+            yield from operations.values()
 
 
 def _problems_only(operation: dict[str, Any]) -> None:
@@ -41,14 +47,25 @@ def _problems_only(operation: dict[str, Any]) -> None:
             content.pop("application/json", None)
 
 
+def _has_key(app: FastAPI) -> bool:
+    client = getattr(app.state, "jobq", None)
+    return client is not None and client.settings.api_key is not None
+
+
+def _key_optional(operation: dict[str, Any]) -> None:
+    """Without security requirements, as OpenAPI writes that, for as long as the service has no key."""
+    if "security" in operation:
+        operation["security"].append({})
+
+
 def _offer(operation: dict[str, Any], registry: Registry) -> None:
     body = operation.get("requestBody", {}).get("content", {}).get("application/json", {})
-    if body.get("schema", {}).get("$ref") in _SUBMITS:
+    model = body.get("schema", {}).get("$ref", "").rpartition("/")[2]
+    examples = submits(registry)
+    if model in (SubmitJob.__name__, NewJob.__name__):
         summaries = {task.name: task.doc.partition("\n")[0] for task in registry}
         body["examples"] = {
-            name: {"summary": name, "description": summaries[name], "value": value}
-            for name, value in submits(registry).items()
+            name: {"summary": name, "description": summaries[name], "value": value} for name, value in examples.items()
         }
-
-
-_SUBMITS = [f"#/components/schemas/{model.__name__}" for model in (SubmitJob, NewJob)]
+    if model == BatchSubmit.__name__:
+        body["examples"] = {"one of each task": {"value": {"jobs": list(examples.values())}}} if examples else {}

@@ -10,10 +10,10 @@ from fastapi import APIRouter
 
 from jobq.errors import JobqError
 from jobq.http.errors import MEDIA_TYPE, NoSuchPath
-from jobq.http.route import JobRoute
+from jobq.http.route import OpenRoute
 from jobq.http.schemas import Problem
 
-router = APIRouter(route_class=JobRoute, include_in_schema=False)
+router = APIRouter(route_class=OpenRoute, include_in_schema=False)
 
 
 @router.get("/problems/{slug}")

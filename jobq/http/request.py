@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from urllib.parse import quote
+from typing import Any
+from urllib.parse import quote, urlencode
 from uuid import uuid4
 
 from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.types import Scope
 
+from jobq.client import JobHandle
 from jobq.job import UUID
 
 _ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
@@ -29,6 +31,19 @@ def here(request: Request) -> str:
     """The path as the client knows it, below any prefix, mount or root_path."""
     root, path = request.scope.get("root_path", "").rstrip("/"), request.scope["path"]
     return quote(path if path.startswith(f"{root}/") else root + path)
+
+
+def next_page(request: Request, cursor: str | None) -> dict[str, str]:
+    """The header that leads to the page behind the one asked for, if there is one."""
+    if cursor is None:
+        return {}
+    query = urlencode({**request.query_params, "cursor": cursor})
+    return {"Link": f'<{here(request)}?{query}>; rel="next"'}
+
+
+def replayed(handle: JobHandle[Any]) -> dict[str, str]:
+    """The header that tells a job which this Idempotency-Key made before."""
+    return {"Idempotent-Replayed": "true"} if handle.replayed else {}
 
 
 def shown_path(request: Request) -> str:

@@ -8,37 +8,46 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections import Counter
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from functools import cached_property
+from typing import Any, ClassVar
 
 from fastapi import Request, Response
+from fastapi._compat import ModelField
+from fastapi.dependencies.models import Dependant
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
+from pydantic import BaseModel
 
 from jobq.errors import JobqError
-from jobq.http import strict
+from jobq.http import auth, strict
 from jobq.http.errors import API_HEADERS, BodyTooLarge, Misfit, NotJson, WrongMediaType, answer
 from jobq.http.examples import example_body
 from jobq.http.request import shown_url
 
 MAX_BODY = 128 * 1024
 """Bytes of a request for one job: the payload's limit, and room for the rest."""
+IDEMPOTENCY_KEY = "Idempotency-Key"
 
 
 class JobRequest(Request):
     """A request whose body is read once, up to a limit, as strict JSON."""
 
+    max_body = MAX_BODY
+    max_depth = strict.MAX_DEPTH
+
     async def body(self) -> bytes:
         """Raises BodyTooLarge, without reading more than the limit."""
         if not hasattr(self, "_body"):
             declared = self.headers.get("content-length", "")
-            if declared.isdecimal() and (len(declared) > 9 or int(declared) > MAX_BODY):
-                raise _too_large()
+            if declared.isdecimal() and (len(declared) > 9 or int(declared) > self.max_body):
+                raise self._too_large()
             body = bytearray()
             async for chunk in self.stream():
                 body += chunk
-                if len(body) > MAX_BODY:
-                    raise _too_large()
+                if len(body) > self.max_body:
+                    raise self._too_large()
             self._body = bytes(body)
         return self._body
 
@@ -46,21 +55,29 @@ class JobRequest(Request):
         """Raises NotJson."""
         if not hasattr(self, "_json"):
             try:
-                self._json = strict.loads(await self.body())
+                self._json = strict.loads(await self.body(), self.max_depth)
             except ValueError as error:
                 raise NotJson(f"the body cannot be read as JSON: {error}") from None
         return self._json
 
+    def _too_large(self) -> BodyTooLarge:
+        return BodyTooLarge(f"the limit is {self.max_body} bytes")
+
 
 class JobRoute(APIRoute):
-    """A route with the rules of this API about bodies and errors."""
+    """A route with the rules of this API about keys, bodies and errors."""
+
+    request_class: ClassVar[type[JobRequest]] = JobRequest
+    guarded: ClassVar[bool] = True
+    """Whether it asks for the service's key, where that has one."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
 
         async def handler(plain: Request) -> Response:
-            request = JobRequest(plain.scope, plain.receive)
+            request = self.request_class(plain.scope, plain.receive)
             try:
+                self._check_key(request)
                 self._check_extras(request)
                 await self._check_body(request)
                 response = await handle(request)
@@ -72,13 +89,28 @@ class JobRoute(APIRoute):
 
         return handler
 
+    def _check_key(self, request: Request) -> None:
+        client = getattr(request.app.state, "jobq", None)
+        if self.guarded and client is not None:
+            auth.check(request.headers, client.settings)
+
     def _check_extras(self, request: Request) -> None:
-        """What is not built must not be accepted and ignored: a caller would rely on it."""
-        if "idempotency-key" in request.headers:
-            raise Misfit([(("header", "Idempotency-Key"), "Not supported yet: give the job a job_id of your own")])
-        known = {field.alias for field in self.dependant.query_params}
-        if unknown := request.query_params.keys() - known:
+        """What has no effect must not be accepted and ignored: a caller would rely on it."""
+        if IDEMPOTENCY_KEY in request.headers and IDEMPOTENCY_KEY not in self._header_names:
+            raise Misfit([(("header", IDEMPOTENCY_KEY), "Not supported here")])
+        given = Counter(name for name, _ in request.query_params.multi_items())
+        if unknown := given.keys() - self._query_names:
             raise Misfit([(("query", name), "Extra inputs are not permitted") for name in sorted(unknown)])
+        if repeated := sorted(name for name, times in given.items() if times > 1):
+            raise Misfit([(("query", name), "Given more than once") for name in repeated])
+
+    @cached_property
+    def _query_names(self) -> set[str]:
+        return {name for dependant in _all(self.dependant) for name in _names(dependant.query_params)}
+
+    @cached_property
+    def _header_names(self) -> set[str]:
+        return {name for dependant in _all(self.dependant) for name in _names(dependant.header_params)}
 
     async def _check_body(self, request: JobRequest) -> None:
         if self.body_field is None:
@@ -95,13 +127,34 @@ class JobRoute(APIRoute):
         assert self.body_field is not None
         client = getattr(request.app.state, "jobq", None)
         body = json.dumps(example_body(self.body_field.field_info.annotation, client.registry if client else None))
+        key = ' -H "Authorization: Bearer $JOBQ_API_KEY"' if client and client.settings.api_key else ""
         return (
-            f"curl -X {request.method} {shown_url(request)} -H 'Content-Type: application/json' -d {shlex.quote(body)}"
+            f"curl -X {request.method} {shown_url(request)}{key} -H 'Content-Type: application/json'"
+            f" -d {shlex.quote(body)}"
         )
 
 
-def _too_large() -> BodyTooLarge:
-    return BodyTooLarge(f"the limit is {MAX_BODY} bytes")
+class OpenRoute(JobRoute):
+    """One that anybody may ask."""
+
+    guarded = False
+
+
+def _all(dependant: Dependant) -> Iterator[Dependant]:
+    """This one, and what it depends on."""
+    yield dependant
+    for below in dependant.dependencies:
+        yield from _all(below)
+
+
+def _names(fields: Iterable[ModelField]) -> set[str]:
+    """What these parameters are called in a request. Those of a model are its fields."""
+    names: set[str] = set()
+    for field in fields:
+        model: Any = field.field_info.annotation
+        is_model = isinstance(model, type) and issubclass(model, BaseModel)
+        names |= model.model_fields.keys() if is_model else {field.alias}
+    return names
 
 
 def _is_plain_json(request: Request) -> bool:

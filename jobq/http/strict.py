@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 MAX_DEPTH = 32
 
 
-def loads(body: bytes) -> Any:
+def loads(body: bytes, max_depth: int = MAX_DEPTH) -> Any:
     """Decode JSON. Raises ValueError, whose text never quotes the body."""
     try:
         text = body.decode()
@@ -21,8 +21,8 @@ def loads(body: bytes) -> Any:
     except json.JSONDecodeError as error:
         raise ValueError(f"{error.msg} (line {error.lineno}, column {error.colno})") from None
     except RecursionError:
-        raise ValueError(_TOO_DEEP) from None
-    _check_depth(value)
+        raise _too_deep(max_depth) from None
+    _check_depth(value, max_depth)
     if "\\u" in text:
         _check_surrogates(value)
     return value
@@ -37,7 +37,8 @@ def is_json(text: bytes) -> bool:
     return True
 
 
-_TOO_DEEP = f"it is nested more than {MAX_DEPTH} deep"
+def _too_deep(max_depth: int) -> ValueError:
+    return ValueError(f"it is nested more than {max_depth} deep")
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -70,13 +71,13 @@ _DECODER = json.JSONDecoder(
 )
 
 
-def _check_depth(value: Any) -> None:
+def _check_depth(value: Any, max_depth: int) -> None:
     level = [value]
-    for _ in range(MAX_DEPTH):
+    for _ in range(max_depth):
         level = [child for parent in level for child in _children(parent) if isinstance(child, dict | list)]
         if not level:
             return
-    raise ValueError(_TOO_DEEP)
+    raise _too_deep(max_depth)
 
 
 def _children(parent: Any) -> Iterable[Any]:

@@ -13,7 +13,7 @@ from typing import Any, cast
 from urllib.parse import urlsplit
 
 import redis
-from redis.asyncio import Redis
+from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
 from redis.exceptions import RedisError
@@ -28,6 +28,8 @@ from jobq.store.store import FinishedJobs, Heart, Marks, Store
 CONNECT_TIMEOUT = 2.0
 COMMAND_TIMEOUT = 5.0
 """Seconds an answer may take before the connection is given up."""
+POOL_TIMEOUT = 10.0
+"""Seconds a call may wait for a free connection."""
 LONGEST_BLOCK = 2.0
 """Seconds a read may block on the server."""
 
@@ -45,7 +47,7 @@ class Server:
         """For calls that may be repeated: a pool, three more tries within about a second."""
         retry = AsyncRetry(ExponentialWithJitterBackoff(base=0.05, cap=0.5), 3)
         revive = self.embedded.ensure if self.embedded else None
-        return Store(self._client(COMMAND_TIMEOUT, retry, max_connections=100), revive=revive)
+        return Store(self._client(COMMAND_TIMEOUT, retry, max_connections=64), revive=revive)
 
     def lane(self) -> Store:
         """For the pump: one call in flight, repeated by its owner with the same `seq` and never by the library."""
@@ -84,13 +86,16 @@ class Server:
         return self._client(LONGEST_BLOCK + CONNECT_TIMEOUT, AsyncRetry(NoBackoff(), 0), max_connections=1)
 
     def _client(self, timeout: float, retry: AsyncRetry, max_connections: int) -> Redis:
-        return Redis.from_url(
+        # The plain pool raises when all its connections are in use; whoever comes then shall wait instead.
+        pool = BlockingConnectionPool.from_url(
             self.url,
             socket_timeout=timeout,
             socket_connect_timeout=CONNECT_TIMEOUT,
             retry=retry,
             max_connections=max_connections,
+            timeout=POOL_TIMEOUT,
         )
+        return Redis.from_pool(pool)
 
 
 async def connect(settings: Settings) -> Server:

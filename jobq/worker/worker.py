@@ -7,24 +7,25 @@ import contextlib
 import json
 import os
 import secrets
-import signal
 import socket
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
-from jobq.errors import ConfigError, CorruptRecord, StoreUnavailable
+from jobq.errors import CorruptRecord, StoreUnavailable
 from jobq.job import Job, Status, inline_payload, is_canonical, parse
 from jobq.policy import Cancelled, Outcome, Released, Rules, Unknown, settle
 from jobq.settings import Settings
 from jobq.store.connect import Server, connect
 from jobq.store.store import Claim, Settlement
 from jobq.task import Registry
-from jobq.telemetry import configure, logger
+from jobq.telemetry import logger
+from jobq.worker.attempt import Run
+from jobq.worker.capture import capturing
 from jobq.worker.duties import Duties, Duty, keep
-from jobq.worker.executor import Executor, Run
+from jobq.worker.emitter import Emitter
+from jobq.worker.executor import Executor
 from jobq.worker.journal import Journal
 from jobq.worker.leases import Leases, Verdict
 from jobq.worker.pump import Pump, Queues, ServerClock
@@ -68,6 +69,7 @@ class Worker:
         """Work until stopped; the exit code. Raises ConfigError when there is no server to work for."""
         server = server or await connect(self.settings)
         self._store = server.store()
+        self._emitter = Emitter(self._store)
         loop = asyncio.get_running_loop()
         heart = server.heart(timeout=min(self.settings.lease / 3, 5.0))
         self._leases = Leases(heart, self.settings.lease, partial(self._pass_on, loop))
@@ -78,10 +80,12 @@ class Worker:
         await self._store.present(self.id, self._about(), PRESENCE_TTL)
         self._leases.start()
         background = [asyncio.create_task(keep(duty)) for duty in duties]
-        background += [asyncio.create_task(self._drain()), asyncio.create_task(self._watch())]
+        background += [asyncio.create_task(work) for work in (self._drain(), self._watch(), self._emitter.run())]
         try:
-            await self._pump.run()
+            with capturing():
+                await self._pump.run()
         finally:
+            await self.executor.processes.close()
             for task in background:
                 task.cancel()
             await asyncio.gather(*background, return_exceptions=True)
@@ -189,7 +193,7 @@ class Worker:
             return
         self._leases.hold(claim.token, job.job_id, rules.timeout)
         payload = claim.payload if claim.payload is not None else inline_payload(job)
-        run = Run(job, claim.token, payload, task, rules)
+        run = Run(job, claim.token, payload, task, rules, self._emitter.open(job, claim.token))
         self._runs[claim.token] = run
         run.future = asyncio.create_task(self._carry_out(run, clock))
         run.future.add_done_callback(_raise)
@@ -197,7 +201,10 @@ class Worker:
     async def _carry_out(self, run: Run, clock: ServerClock) -> None:
         outcome = await self.executor.execute(run)
         if self._runs.pop(run.token, None) is None or run.lost:
+            run.log.closed = True
             return
+        # No longer among the runs, so nothing can cancel this: the outcome stands.
+        await self._emitter.finish(run.log)
         self._settle(run.token, run.job, outcome, run.rules, clock)
         self._check_threads()
 
@@ -260,29 +267,6 @@ class Worker:
             self._journal.flush()
             if self.burst and not self._pump.held and time.monotonic() - self._pump.last_claim > 1.0:
                 self.stop()
-
-
-def run(worker: Worker) -> int:
-    """Run in this process until SIGTERM or SIGINT; the exit code. A configuration error is told in one line."""
-    configure(worker.settings)
-
-    async def main() -> int:
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, worker.stop)
-        code = await worker.run()
-        if worker.unfinished:
-            # asyncio and the threading module would wait for it.
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(code)
-        return code
-
-    try:
-        return asyncio.run(main())
-    except ConfigError as error:
-        print(f"jobq: {error}", file=sys.stderr)
-        return 2
 
 
 def _raise(task: asyncio.Task[None]) -> None:

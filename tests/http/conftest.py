@@ -12,6 +12,7 @@ from fastapi import FastAPI
 from jobq import Client, Settings
 from jobq.http.app import create_app
 from jobq.store import scripts
+from jobq.store.inspect import Inspector
 from jobq.store.store import FinishedJobs, Store
 from tests.http.support import Hand, registry
 
@@ -34,7 +35,7 @@ def store(redis: FakeAsyncRedis) -> Store:
 @pytest.fixture
 async def client(settings: Settings, store: Store, redis: FakeAsyncRedis) -> AsyncIterator[Client]:
     client = Client(settings=settings, registry=registry)
-    client.attach(store, FinishedJobs(redis))
+    client.attach(store, FinishedJobs(redis), Inspector(redis))
     yield client
     await client.close()
 

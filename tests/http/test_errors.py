@@ -17,7 +17,7 @@ from tests.http.support import registry
 
 JSON = {"Content-Type": "application/json"}
 OWN = "11111111-2222-4333-8444-555555555555"
-BODIES = ["/submit-job", "/v1/jobs", f"/v1/jobs/{OWN}/cancel"]
+BODIES = ["/submit-job", "/v1/jobs", f"/v1/jobs/{OWN}/cancel", "/v1/queues/default/purge"]
 SUBMITS = BODIES[:2]
 MARK = "pssst"
 """Stands where a secret might; no answer may hold it."""
@@ -300,13 +300,13 @@ async def test_cancel_with_a_wrong_body(http: httpx.AsyncClient, body: Any) -> N
 
 @pytest.mark.parametrize("path", [*SUBMITS, f"/v1/jobs/{OWN}/retry"])
 async def test_unknown_query_parameter(http: httpx.AsyncClient, path: str) -> None:
-    """A parameter that is not built, as `wait` is not, is refused and not ignored."""
-    problem = assert_problem(await http.post(f"{path}?wait=5", json={"task": "keep"}), 422, "invalid")
-    assert problem["errors"][0]["loc"] == ["query", "wait"]
+    """A parameter that has no effect is refused and not ignored."""
+    problem = assert_problem(await http.post(f"{path}?await=5", json={"task": "keep"}), 422, "invalid")
+    assert problem["errors"][0]["loc"] == ["query", "await"]
 
 
 @pytest.mark.parametrize(
-    "path", [f"/{MARK}", "/", "/submit-job/", "/v1/jobs/", f"/v1/jobs/{OWN}/{MARK}", "/v1/queues", f"/problems/{MARK}",
+    "path", [f"/{MARK}", "/", "/submit-job/", "/v1/jobs/", f"/v1/jobs/{OWN}/{MARK}", "/v1/limits", f"/problems/{MARK}",
              f"/job-status/..%2f{MARK}", "/docs/static/pssst"],
 )  # fmt: skip
 async def test_unknown_path(http: httpx.AsyncClient, path: str) -> None:
@@ -319,7 +319,9 @@ async def test_unknown_path(http: httpx.AsyncClient, path: str) -> None:
     [
         ("GET", "/submit-job", "POST"),
         ("DELETE", f"/job-status/{OWN}", "GET"),
-        ("PUT", "/v1/jobs", "POST"),
+        ("PUT", "/v1/jobs", "GET, POST"),
+        ("PATCH", f"/v1/jobs/{OWN}", "GET, DELETE"),
+        ("GET", "/v1/queues/default/pause", "POST"),
         ("OPTIONS", "/submit-job", "POST"),
         ("TRACE", "/submit-job", "POST"),
         ("PSSST", "/healthz", "GET"),

@@ -8,10 +8,11 @@ import httpx
 import pytest
 from fastapi import FastAPI
 from fastapi.responses import PlainTextResponse
+from pydantic import SecretStr
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from jobq import Client, Settings
-from jobq.http import contract, health, jobs
+from jobq.http import contract, health, install, jobs
 from jobq.http.app import create_app
 from tests.http.support import registry
 
@@ -29,6 +30,13 @@ def included(client: Client, settings: Settings) -> ASGIApp:
     async def handle(request: object, error: Exception) -> PlainTextResponse:
         return PlainTextResponse("the host's own", 404)
 
+    return host
+
+
+def installed(client: Client, settings: Settings) -> ASGIApp:
+    """The host has everything installed below a prefix."""
+    host = FastAPI()
+    install(host, client, prefix="/deep/jobs")
     return host
 
 
@@ -53,7 +61,7 @@ def behind_proxy(client: Client, settings: Settings) -> ASGIApp:
     return proxy
 
 
-@pytest.fixture(params=[included, mounted, behind_proxy])
+@pytest.fixture(params=[included, installed, mounted, behind_proxy])
 async def place(request: pytest.FixtureRequest, client: Client, settings: Settings) -> Any:
     transport = httpx.ASGITransport(request.param(client, settings))
     async with httpx.AsyncClient(transport=transport, base_url="http://host") as http:
@@ -97,3 +105,75 @@ async def test_host_without_a_client() -> None:
     async with httpx.AsyncClient(transport=httpx.ASGITransport(host), base_url="http://host") as http:
         with pytest.raises(RuntimeError, match=r"app\.state\.jobq"):
             await http.post("/submit-job", json={"task": "send_email"})
+
+
+async def test_host_with_a_client_that_is_not_open() -> None:
+    """The error says whose task it is to open it."""
+    host = FastAPI()
+    install(host, Client(registry=registry))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(host), base_url="http://host") as http:
+        with pytest.raises(RuntimeError, match="open it in the lifespan of your application"):
+            await http.get("/v1/jobs")
+
+
+def host_of_its_own(client: Client, prefix: str = "/jobs") -> FastAPI:
+    """A host with a route, a handler and a middleware, in which everything is installed."""
+    host = FastAPI(title="host")
+
+    @host.get("/rooms")
+    async def rooms() -> list[str]:
+        return ["one"]
+
+    @host.middleware("http")
+    async def stamp(request: Any, call_next: Any) -> Any:
+        response = await call_next(request)
+        response.headers["X-Host"] = "yes"
+        return response
+
+    @host.exception_handler(404)
+    async def missing(request: object, error: Exception) -> PlainTextResponse:
+        return PlainTextResponse("the host's own", 404)
+
+    install(host, client, prefix)
+    return host
+
+
+async def test_host_stays_its_own(client: Client) -> None:
+    """Its routes, its middleware, its handlers and its pages are as before, and ours are below the prefix."""
+    host = host_of_its_own(client)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(host), base_url="http://host") as http:
+        assert (await http.get("/rooms")).json() == ["one"]
+        assert (await http.get("/v1/jobs")).text == "the host's own"
+        created = await http.post("/jobs/v1/jobs?wait=0.05", json={"task": "send_email"})
+        assert (created.status_code, created.headers["x-host"]) == (202, "yes")
+        listed = await http.get("/jobs/v1/jobs?limit=1")
+        assert listed.json()["jobs"][0]["job_id"] == created.json()["job_id"]
+        assert (await http.get("/jobs/v1/queues/default")).json()["depth"] == 1
+        assert (await http.get("/docs")).status_code == 200
+        bad = await http.get("/jobs/v1/jobs?limit=0")
+        assert (bad.status_code, bad.headers["content-type"]) == (422, "application/problem+json")
+
+
+async def test_document_of_the_host(client: Client) -> None:
+    """It lists our operations under the prefix by their own names, with a request for each task."""
+    document = host_of_its_own(client).openapi()
+    operations = {
+        path: {m: o["operationId"] for m, o in methods.items()} for path, methods in document["paths"].items()
+    }
+    assert operations["/jobs/submit-job"] == {"post": "submit_job"}
+    assert operations["/jobs/v1/jobs"] == {"post": "create_job", "get": "list_jobs"}
+    assert operations["/rooms"] == {"get": "rooms_rooms_get"}
+    body = document["paths"]["/jobs/v1/jobs"]["post"]["requestBody"]["content"]["application/json"]
+    assert body["examples"].keys() == set(registry.names())
+
+
+async def test_key_guards_what_is_installed(client: Client) -> None:
+    """The service's key is asked for below the prefix, and nowhere else."""
+    client.settings = client.settings.having(api_key=SecretStr("0123456789abcdef"))
+    transport = httpx.ASGITransport(host_of_its_own(client))
+    async with httpx.AsyncClient(transport=transport, base_url="http://host") as http:
+        assert (await http.get("/rooms")).status_code == 200
+        assert (await http.get("/jobs/healthz")).status_code == 200
+        assert (await http.get("/jobs/v1/jobs")).status_code == 401
+        key = {"Authorization": "Bearer 0123456789abcdef"}
+        assert (await http.get("/jobs/v1/jobs", headers=key)).status_code == 200

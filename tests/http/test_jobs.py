@@ -31,6 +31,8 @@ FIELDS = [
     "lost",
     "worker",
     "error",
+    "progress",
+    "cancel_requested",
     "timeline",
     "payload",
     "result",
@@ -59,8 +61,8 @@ async def test_new_job_is_shown_whole(http: httpx.AsyncClient) -> None:
     assert job == {
         "job_id": job["job_id"], "task": "add", "status": "pending", "retries": 0, "max_retries": 3, "queue": "numbers",
         "priority": 3, "run_at": None, "started_at": None, "finished_at": None, "attempt": 0, "lost": 0, "worker": None,
-        "error": None, "timeline": [{"event": "created", "at": created}], "payload": {"left": 1, "right": 2},
-        "result": None,
+        "error": None, "progress": None, "cancel_requested": None, "timeline": [{"event": "created", "at": created}],
+        "payload": {"left": 1, "right": 2}, "result": None,
     }  # fmt: skip
     assert answer.json() == (await http.get(answer.headers["location"])).json()
 
@@ -209,6 +211,8 @@ async def test_retry_by_hand(http: httpx.AsyncClient, hand: Hand) -> None:
         ("GET", "/v1/jobs/{}/result"),
         ("POST", "/v1/jobs/{}/cancel"),
         ("POST", "/v1/jobs/{}/retry"),
+        ("DELETE", "/v1/jobs/{}"),
+        ("GET", "/v1/jobs/{}/logs"),
     ],
 )
 async def test_unknown_and_malformed_ids(http: httpx.AsyncClient, method: str, path: str) -> None:

@@ -22,6 +22,20 @@ OPERATIONS = {
     ("get", "/v1/jobs/{job_id}/result"): "get_job_result",
     ("post", "/v1/jobs/{job_id}/cancel"): "cancel_job",
     ("post", "/v1/jobs/{job_id}/retry"): "retry_job",
+    ("get", "/v1/jobs"): "list_jobs",
+    ("delete", "/v1/jobs/{job_id}"): "delete_job",
+    ("post", "/v1/jobs/batch"): "submit_batch",
+    ("get", "/v1/jobs/{job_id}/logs"): "get_job_logs",
+    ("get", "/v1/queues"): "list_queues",
+    ("get", "/v1/queues/{queue}"): "get_queue",
+    ("post", "/v1/queues/{queue}/pause"): "pause_queue",
+    ("post", "/v1/queues/{queue}/resume"): "resume_queue",
+    ("post", "/v1/queues/{queue}/purge"): "purge_queue",
+    ("get", "/v1/workers"): "list_workers",
+    ("post", "/v1/workers/{worker}/quiet"): "quiet_worker",
+    ("post", "/v1/workers/{worker}/stop"): "stop_worker",
+    ("get", "/v1/tasks"): "list_tasks",
+    ("get", "/v1/tasks/{task}"): "get_task",
     ("get", "/healthz"): "healthz",
     ("get", "/readyz"): "readyz",
 }
@@ -62,7 +76,7 @@ def test_operations_are_described(document: dict[str, Any], operation: tuple[str
     described = operations(document)[operation]
     assert described["summary"]
     assert described["description"]
-    assert {"200", "202"} & described["responses"].keys()
+    assert {"200", "202", "204"} & described["responses"].keys()
     assert "HTTPValidationError" not in str(described)
 
 
@@ -95,6 +109,35 @@ async def test_every_task_can_be_tried_out(document: dict[str, Any], http: httpx
     assert examples["send_email"]["description"] == "Pretend to send a mail."
     for example in examples.values():
         assert (await http.post(path, json=example["value"])).status_code in (200, 202)
+
+
+async def test_batch_can_be_tried_out(document: dict[str, Any], http: httpx.AsyncClient) -> None:
+    """Its example has a job of each task, and all are stored."""
+    [example] = body_examples(document, "/v1/jobs/batch")
+    answer = await http.post("/v1/jobs/batch", json=example)
+    assert (len(answer.json()["accepted"]), answer.json()["rejected"]) == (4, [])
+
+
+async def test_purge_can_be_tried_out(document: dict[str, Any], http: httpx.AsyncClient) -> None:
+    """Its example fits the queue of the example."""
+    [example] = body_examples(document, "/v1/queues/{queue}/purge")
+    assert (await http.post("/v1/queues/default/purge", json=example)).json() == {"purged": 0}
+
+
+def body_examples(document: dict[str, Any], path: str) -> list[Any]:
+    body = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]
+    return [example["value"] for example in body["examples"].values()]
+
+
+def test_key_is_optional_where_there_is_none(document: dict[str, Any]) -> None:
+    """Without JOBQ_API_KEY the document says that the scheme may be left out."""
+    assert operations(document)["get", "/v1/jobs"]["security"] == [{"bearer": []}, {}]
+
+
+def test_path_parameters_have_examples(document: dict[str, Any]) -> None:
+    """So that a page that shows the document can fill them in."""
+    for operation in operations(document).values():
+        assert all("examples" in p for p in operation.get("parameters", ()) if p["in"] == "path"), operation
 
 
 def test_application_without_tasks(settings: Settings) -> None:

@@ -8,6 +8,7 @@ import pytest
 from redis.asyncio import Redis
 
 from jobq.store.connect import Server
+from jobq.store.inspect import Inspector
 from jobq.store.store import Heart, Store
 from tests.store.support import Lane
 from tests.support.servers import Valkey
@@ -23,6 +24,13 @@ def heart(valkey: Valkey) -> Iterator[Heart]:
     heart = Server(valkey.url, "").heart(timeout=2.0)
     yield heart
     heart.close()
+
+
+@pytest.fixture
+async def inspector(valkey: Valkey) -> AsyncIterator[Inspector]:
+    inspector = Server(valkey.url, "").inspector()
+    yield inspector
+    await inspector.close()
 
 
 class Memory:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import Counter
 from dataclasses import replace
 from typing import Any
 from uuid import uuid4
@@ -123,16 +124,29 @@ async def take_marks(redis: Redis) -> list[str]:
     return sorted(mark.removeprefix("job_wake:") for mark in marks)
 
 
-async def dump(redis: Redis) -> dict[str, Any]:
-    """Every key with its whole value."""
+async def counted(redis: Redis) -> dict[str, int]:
+    """The statistics of all slots: how often each word was counted in each queue."""
+    totals: Counter[str] = Counter()
+    async for key in redis.scan_iter("job_stats:*"):
+        totals.update({name: int(number) for name, number in (await redis.hgetall(key)).items()})
+    return dict(totals)
+
+
+async def dump(redis: Redis, *, statistics: bool = True) -> dict[str, Any]:
+    """Every key with its whole value: a refused call does not count either. The statistics' names change with time."""
     read = {
         "string": lambda key: redis.get(key),
         "list": lambda key: redis.lrange(key, 0, -1),
         "hash": lambda key: redis.hgetall(key),
+        "set": lambda key: redis.smembers(key),
         "zset": lambda key: redis.zrange(key, 0, -1, withscores=True),
         "stream": lambda key: redis.xrange(key),
     }
-    return {key: await read[await redis.type(key)](key) async for key in redis.scan_iter(count=1000)}
+    return {
+        key: await read[await redis.type(key)](key)
+        async for key in redis.scan_iter(count=1000)
+        if statistics or not key.startswith("job_stats:")
+    }
 
 
 async def server_ms(redis: Redis) -> int:

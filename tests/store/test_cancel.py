@@ -15,6 +15,7 @@ from tests.store.conftest import Memory
 from tests.store.support import (
     ODD_TAIL,
     Lane,
+    counted,
     dump,
     finished,
     foreign,
@@ -49,6 +50,17 @@ async def test_pending(store: Store, redis: Redis, lane: Lane) -> None:
     assert {"status": "cancelled", "ids": job_id} == event
     assert [job_id] == await redis.lrange("job_queue", 0, -1)
     assert [] == await lane.claim()
+
+
+async def test_what_is_counted(store: Store, redis: Redis, lane: Lane) -> None:
+    """A job that is cancelled at once counts in its queue; a request to a worker does not, nor does a repetition."""
+    [running] = await submitted(store)
+    await lane.claim()
+    [waiting] = await submitted(store, queue="mail")
+    for job_id in (running, waiting, waiting):
+        await store.cancel(job_id, "", ERROR)
+
+    assert {"default|in": 1, "mail|in": 1, "mail|cancelled": 1} == await counted(redis)
 
 
 async def test_scheduled_and_expiring(store: Store, redis: Redis) -> None:

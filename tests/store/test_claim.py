@@ -315,6 +315,76 @@ class TestSkipped:
         assert good == ids_of(await lane.claim(4))
 
 
+class TestPaused:
+    """Queues from which nothing is claimed for now."""
+
+    async def test_nothing_is_claimed(self, store: Store, redis: Redis, lane: Lane) -> None:
+        """A paused queue keeps its jobs at every priority, in order, and nothing about them changes."""
+        rows = [submission(priority=priority) for priority in (9, 0, 0)]
+        await store.submit(rows)
+        await store.pause("default")
+        await take_marks(redis)
+        before = await dump(redis)
+
+        assert [] == await lane.claim(5)
+        assert {**before, "job_pump:w1:0": "1:"} == await dump(redis)
+        await store.resume("default")
+        assert [row.job_id for row in rows] == ids_of(await lane.claim(5))
+
+    async def test_the_others_are_claimed(self, store: Store) -> None:
+        """Pausing one queue does not hold up the next, whichever comes first, nor one whose name begins alike."""
+        [mail] = await submitted(store, queue="mail")
+        [mailing] = await submitted(store, queue="mailing")
+        [plain] = await submitted(store)
+        await store.pause("mail")
+
+        lane = Lane(store, queues="mailing,mail,default")
+        assert [mailing, plain] == ids_of(await lane.claim(5))
+        await store.resume("mail")
+        assert [mail] == ids_of(await lane.claim(5))
+
+    async def test_worthless_entries_stay_too(self, store: Store, redis: Redis, lane: Lane) -> None:
+        """Not even ids that nobody can run leave a paused queue."""
+        await redis.rpush("job_queue", "rubbish", new_id())
+        await store.pause("default")
+
+        assert [] == await lane.claim(5)
+        assert 2 == await redis.llen("job_queue")
+        assert 0 == await redis.exists("job_quarantine", "job_missing")
+
+    async def test_a_lost_reply(self, store: Store, lane: Lane) -> None:
+        """What was claimed before the pause is handed out again when its reply was lost."""
+        await submitted(store)
+        first = await lane.call(1, want=1)
+        await store.pause("default")
+
+        assert first.claims == (await lane.call(1, want=1)).claims
+
+
+class TestErased:
+    """Entries of jobs that were deleted while they waited."""
+
+    async def test_dropped(self, store: Store, redis: Redis, lane: Lane) -> None:
+        """The id of an erased job is dropped, not waited for; an id that never had a record is."""
+        erased, behind = await submitted(store, 2)
+        await store.delete(erased)
+        unheard_of = new_id()
+        await redis.lpush("job_queue", unheard_of)
+
+        assert [behind] == ids_of(await lane.claim(1))
+        assert [f"default:0:{unheard_of}"] == await redis.zrange("job_missing", 0, -1)
+        assert 0 == await redis.llen("job_queue")
+
+    async def test_submitted_again(self, store: Store, redis: Redis, lane: Lane) -> None:
+        """A job that is made anew under an erased id is claimed, once, however many entries it has."""
+        [job_id] = await submitted(store)
+        await store.delete(job_id)
+        assert ["ok"] == await store.submit([submission(job_id)])
+        assert [job_id] * 2 == await redis.lrange("job_queue", 0, -1)
+
+        assert [job_id] == ids_of(await lane.claim(5))
+
+
 class TestIllegal:
     """What is listed need not be an id."""
 

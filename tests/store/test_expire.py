@@ -8,7 +8,19 @@ from jobq.job import Job, Status
 from jobq.store import keys
 from jobq.store.store import Store
 from tests.store.conftest import Memory
-from tests.store.support import ODD_TAIL, PAST, Lane, dump, finished, job_of, new_id, pass_ms, server_ms, submitted
+from tests.store.support import (
+    ODD_TAIL,
+    PAST,
+    Lane,
+    counted,
+    dump,
+    finished,
+    job_of,
+    new_id,
+    pass_ms,
+    server_ms,
+    submitted,
+)
 
 
 async def make_old(redis: Redis, *ids: str) -> None:
@@ -35,6 +47,18 @@ async def test_listed(store: Store, redis: Redis, lane: Lane) -> None:
     assert {"status": "failed", "ids": job_id} == event
     assert [going_on] == await redis.zrange("job_expiry", 0, -1)
     assert [going_on] == [claim.job_id for claim in await lane.claim(5)]
+
+
+async def test_what_is_counted(store: Store, redis: Redis, lane: Lane) -> None:
+    """A job that expired has failed in its queue, whether expire or claim saw it first."""
+    seen, skipped = await submitted(store, 2, expires="+20")
+    await pass_ms(redis, 20)
+    await redis.zrem("job_expiry", skipped)
+    await store.expire()
+    await lane.claim()
+
+    assert {seen, skipped} == set(await redis.zrange("job_index:failed", 0, -1))
+    assert {"default|in": 2, "default|failed": 2} == await counted(redis)
 
 
 async def test_scheduled(store: Store, redis: Redis) -> None:

@@ -23,8 +23,13 @@ def test_the_list_of_a_queue(queue: str, priority: int, expected: str) -> None:
 
 def test_the_keys_of_a_job() -> None:
     """All that belongs to a job begins with the contract's `job:<id>`."""
-    names = [keys.job("x"), keys.payload("x"), keys.result("x"), keys.attempts("x"), keys.wake("mail")]
-    assert ["job:x", "job:x:payload", "job:x:result", "job:x:attempts", "job_wake:mail"] == names
+    names = [keys.job("x"), keys.payload("x"), keys.result("x"), keys.attempts("x"), keys.emitted("x")]
+    assert ["job:x", "job:x:payload", "job:x:result", "job:x:attempts", "job:x:events"] == names
+
+
+def test_the_mark_of_a_queue() -> None:
+    """Each queue has its own mark."""
+    assert "job_wake:mail" == keys.wake("mail")
 
 
 def test_no_two_alike() -> None:
@@ -32,4 +37,4 @@ def test_no_two_alike() -> None:
     names = list(keys.NAMES.values())
     assert len(set(names)) == len(names)
     assert ["job:"] == [name for name in names if name.startswith("job:")]
-    assert ["job_queue"] == [name for name in names if name.startswith("job_queue")]
+    assert ["job_queue"] == [name for name in names if f"{name}:".startswith("job_queue:")]

@@ -13,10 +13,12 @@ from tests.store.support import Lane, dump, finished, new_id, server_ms, settled
 
 HOUR = 3_600_000
 MANY = 1_000_000
+OWN = (keys.job, keys.payload, keys.result, keys.attempts, keys.emitted)
+"""All that is a job's own."""
 
 
 async def completed(lane: Lane, redis: Redis, *ages: int) -> list[str]:
-    """Ids of completed jobs with payload, result and a past attempt, finished so many ms ago."""
+    """Ids of completed jobs with payload, result, a past attempt and a log, finished so many ms ago."""
     ids = await submitted(lane.store, len(ages), payload=b"{}")
     for start in range(0, len(ids), 200):
         claims = await lane.claim(min(200, len(ids) - start))
@@ -24,6 +26,7 @@ async def completed(lane: Lane, redis: Redis, *ages: int) -> list[str]:
     now = await server_ms(redis)
     for job_id, age in zip(ids, ages, strict=True):
         await redis.rpush(keys.attempts(job_id), "{}")
+        await redis.xadd(keys.emitted(job_id), {"kind": "log"})
         await redis.zadd("job_index:completed", {job_id: now - age})
     return ids
 
@@ -37,13 +40,13 @@ async def kept(redis: Redis) -> list[str]:
 
 
 async def test_by_age(store: Store, redis: Redis, lane: Lane) -> None:
-    """Jobs that are over for longer than the age go, with payload, result and past attempts; younger ones stay."""
+    """Jobs that are over for longer than the age go, with all that is kept of them; younger ones stay."""
     old, _, young = await completed(lane, redis, 2 * HOUR, HOUR + 1000, HOUR - 60_000)
 
     assert 2 == await store.prune("completed", HOUR, MANY, 0)
     assert [young] == await kept(redis)
-    assert 0 == await redis.exists(keys.job(old), keys.payload(old), keys.result(old), keys.attempts(old))
-    assert 4 == await redis.exists(keys.job(young), keys.payload(young), keys.result(young), keys.attempts(young))
+    assert 0 == await redis.exists(*(name(old) for name in OWN))
+    assert 5 == await redis.exists(*(name(young) for name in OWN))
 
 
 async def test_by_count(store: Store, redis: Redis, lane: Lane) -> None:

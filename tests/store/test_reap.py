@@ -16,6 +16,7 @@ from tests.store.support import (
     ODD_TAIL,
     PAST,
     Lane,
+    counted,
     dump,
     foreign,
     held,
@@ -154,6 +155,34 @@ async def test_a_record_of_another_job(store: Store, redis: Redis, lane: Lane) -
     assert record == await redis.get(keys.job(victim))
     assert [] == await lane.claim()
     assert {job_id: "not a job id"} == await redis.hgetall("job_quarantine")
+
+
+async def test_progress_goes_with_the_attempt(store: Store, redis: Redis, lane: Lane) -> None:
+    """The progress of an attempt that was lost is not that of the next; its log stays."""
+    ids = await submitted(store, 2)
+    for claim in await lane.claim(2):
+        await store.emit(claim.job_id, claim.token, 1, [(1, "progress", "5")])
+    await redis.zadd("job_leases", {ids[0]: PAST})
+    await store.reap(3)
+
+    assert {ids[1]: "5"} == await redis.hgetall("job_progress")
+    assert 1 == await redis.xlen(keys.emitted(ids[0]))
+
+
+async def test_what_is_counted(store: Store, redis: Redis) -> None:
+    """A loss counts as lost; the last one, after which the job is over, as failed; a cancelled one as cancelled."""
+    lane = Lane(store, queues="mail")
+    [_, cancelled] = await submitted(store, 2, queue="mail")
+    await lane.claim(2)
+    await store.cancel(cancelled, "", "{}")
+    await lose_all(redis)
+    await store.reap(2)
+    assert {"mail|in": 2, "mail|lost": 1, "mail|cancelled": 1} == await counted(redis)
+
+    await lane.claim()
+    await lose_all(redis)
+    await store.reap(2)
+    assert {"mail|in": 2, "mail|lost": 1, "mail|cancelled": 1, "mail|failed": 1} == await counted(redis)
 
 
 async def test_queue_and_priority(store: Store, redis: Redis) -> None:

@@ -15,6 +15,7 @@ from jobq.store.store import Store
 from tests.store.support import (
     ODD_TAIL,
     Lane,
+    counted,
     dump,
     finished,
     foreign,
@@ -93,6 +94,14 @@ async def test_the_same_call_twice(store: Store, redis: Redis, lane: Lane) -> No
 
     assert ("repeat", "pending") == await store.retry(job_id, 1)
     assert before == await dump(redis)
+
+
+async def test_nothing_is_counted(store: Store, redis: Redis, lane: Lane) -> None:
+    """What somebody runs again by hand is neither new nor a retry of the queue's own."""
+    job_id = await finished(lane, "fail")
+    await store.retry(job_id, 1)
+
+    assert {"default|in": 1, "default|failed": 1} == await counted(redis)
 
 
 async def test_an_old_result_goes(store: Store, redis: Redis, lane: Lane) -> None:

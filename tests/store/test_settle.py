@@ -14,6 +14,7 @@ from tests.store.support import (
     LONG,
     ODD_TAIL,
     Lane,
+    counted,
     dump,
     foreign,
     held,
@@ -171,6 +172,7 @@ class TestBack:
         job = await job_of(store, job_id)
         assert (Status.PENDING, None, None) == (job.status, job.started_at, job.worker)
         assert [job_id] == await redis.lrange("job_parked:unheard_of", 0, -1)
+        assert {"unheard_of"} == await redis.smembers("job_parked")
         assert 0 == await redis.llen("job_queue")
         assert [] == await take_marks(redis)
         assert {} == await held(redis)
@@ -241,6 +243,66 @@ class TestSetAside:
         assert ["ok"] == await lane.settle(settled(claim, "quarantine", body="why"))
         assert 10_000 == await redis.hlen("job_quarantine")
         assert {} == await held(redis)
+
+
+class TestCounts:
+    """What is counted in the job's queue."""
+
+    @pytest.mark.parametrize(
+        ("outcome", "expected"),
+        [
+            ("complete", {"mail|completed": 1}),
+            ("fail", {"mail|failed": 1}),
+            ("cancel", {"mail|cancelled": 1}),
+            ("retry", {"mail|retried": 1}),
+            ("release", {}),
+            ("park", {}),
+            ("drop", {}),
+            ("quarantine", {}),
+        ],
+    )
+    async def test_by_outcome(self, store: Store, redis: Redis, outcome: str, expected: dict[str, int]) -> None:
+        """What ends a job and each retry count; what only gives it back does not."""
+        lane = Lane(store, queues="mail")
+        await submitted(store, queue="mail", priority=3)
+        [claim] = await lane.claim()
+        await lane.settle(settled(claim, outcome))
+
+        assert {"mail|in": 1, **expected} == await counted(redis)
+
+    async def test_of_one_call(self, store: Store, redis: Redis) -> None:
+        """Jobs of several queues in one call count each in its own."""
+        lane = Lane(store, queues="mail,default")
+        await submitted(store, 3, queue="mail")
+        await submitted(store, 2)
+        await lane.settle(*(settled(claim, "complete") for claim in await lane.claim(5)))
+
+        assert {"mail|in": 3, "mail|completed": 3, "default|in": 2, "default|completed": 2} == await counted(redis)
+
+    async def test_a_cancel_counts_as_such(self, store: Store, redis: Redis, lane: Lane) -> None:
+        """What a cancel turned into cancelled is neither a failure nor a retry."""
+        [job_id] = await submitted(store)
+        [claim] = await lane.claim()
+        await store.cancel(job_id, "", "{}")
+        await lane.settle(settled(claim, "retry"))
+
+        assert {"default|in": 1, "default|cancelled": 1} == await counted(redis)
+
+
+class TestProgress:
+    """What a job emitted of its progress is shown while it runs."""
+
+    @pytest.mark.parametrize("outcome", OUTCOMES)
+    async def test_is_forgotten_with_the_attempt(self, store: Store, redis: Redis, lane: Lane, outcome: str) -> None:
+        """Whatever the outcome, the progress of the attempt goes; that of other jobs and the log stay."""
+        ids = await submitted(store, 2)
+        claims = await lane.claim(2)
+        for claim in claims:
+            await store.emit(claim.job_id, claim.token, 1, [(1, "progress", "5")])
+        await lane.settle(settled(claims[0], outcome))
+
+        assert {ids[1]: "5"} == await redis.hgetall("job_progress")
+        assert 1 == await redis.xlen(keys.emitted(ids[0]))
 
 
 class TestFencing:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from redis.asyncio import Redis
 
@@ -13,9 +15,11 @@ from tests.store.conftest import Memory
 from tests.store.support import (
     ODD_TAIL,
     Lane,
+    counted,
     dump,
     job_of,
     new_id,
+    pass_ms,
     server_ms,
     settled,
     submission,
@@ -23,9 +27,12 @@ from tests.store.support import (
     take_marks,
 )
 
+KEY, BODY = "a1", "b1"
+"""Digests, as far as the script cares."""
+
 
 async def test_a_plain_job_is_a_short_record_and_an_id_on_the_default_list(store: Store, redis: Redis) -> None:
-    """A job without options is one record of about 150 bytes and one list entry, and nothing else but the mark."""
+    """A job without options is a record of about 150 bytes and a list entry; its queue is known, marked and counted."""
     before = await server_ms(redis)
     [job_id] = await submitted(store)
     job = await job_of(store, job_id)
@@ -38,7 +45,9 @@ async def test_a_plain_job_is_a_short_record_and_an_id_on_the_default_list(store
         "job_queue": [job_id],
         keys.job(job_id): record,
         "job_wake:default": [("1", 0.0)],
-    } == await dump(redis)
+        "job_queues": {"default"},
+    } == await dump(redis, statistics=False)
+    assert {"default|in": 1} == await counted(redis)
 
 
 async def test_the_four_keys_of_the_contract_come_first(store: Store, redis: Redis) -> None:
@@ -156,6 +165,133 @@ async def test_an_id_that_is_over_is_not_run_again(store: Store, redis: Redis, l
 
     assert ["repeat"] == await store.submit([submission(job_id)])
     assert before == await dump(redis)
+
+
+async def test_what_is_counted(store: Store, redis: Redis) -> None:
+    """Each job that is accepted counts in its queue, also one that is due later; a repeated one does not."""
+    rows = [submission(), submission(due="+60000"), submission(queue="mail", priority=3)]
+    await store.submit(rows)
+    await store.submit([*rows, submission()])
+
+    assert {"default|in": 3, "mail|in": 1} == await counted(redis)
+    assert {"default", "mail"} == await redis.smembers("job_queues")
+
+
+async def test_counted_in_slots_of_ten_seconds(store: Store, redis: Redis) -> None:
+    """Statistics lie in hashes by the server's time, which are forgotten after an hour."""
+    before = await server_ms(redis)
+    await submitted(store)
+    [slot] = [key async for key in redis.scan_iter("job_stats:*")]
+
+    assert before // 10_000 <= int(slot.removeprefix("job_stats:")) <= await server_ms(redis) // 10_000
+    assert 3590 < await redis.ttl(slot) <= 3600
+
+
+async def test_statistics_of_another_type(store: Store, redis: Redis, lane: Lane) -> None:
+    """Somebody else's value where statistics belong costs the numbers, not the job."""
+    slot = await server_ms(redis) // 10_000
+    await redis.mset({f"job_stats:{slot + n}": "mine" for n in range(2)})
+    [job_id] = await submitted(store)
+
+    assert ["default"] == await take_marks(redis)
+    [claim] = await lane.claim()
+    assert ["ok"] == await lane.settle(settled(claim, "complete"))
+    assert [job_id] == await redis.zrange("job_index:completed", 0, -1)
+
+
+class TestIdempotency:
+    """Requests with an idempotency key: here the digests of the key and of what came with it."""
+
+    async def test_an_equal_request_is_the_job_made_before(self, store: Store, redis: Redis) -> None:
+        """The same key and request answer the first job's id; no second job is made and nothing changes."""
+        first = submission(idem=KEY, body=BODY, payload=b"{}", expires="+60000")
+        assert ["ok"] == await store.submit([first])
+        before = await dump(redis)
+
+        again = first._replace(job_id=new_id())
+        assert [f"replay:{first.job_id}"] == await store.submit([again])
+        assert before == await dump(redis)
+
+    async def test_the_same_call_twice(self, store: Store, redis: Redis) -> None:
+        """A submit whose reply was lost answers its own job."""
+        row = submission(idem=KEY, body=BODY)
+        await store.submit([row])
+        before = await dump(redis)
+
+        assert [f"replay:{row.job_id}"] == await store.submit([row])
+        assert before == await dump(redis)
+
+    async def test_another_request(self, store: Store, redis: Redis) -> None:
+        """The same key with another request is a mismatch, and nothing is stored."""
+        await store.submit([submission(idem=KEY, body=BODY)])
+        before = await dump(redis)
+
+        assert ["mismatch"] == await store.submit([submission(idem=KEY, body="b2", payload=b"{}", queue="mail")])
+        assert before == await dump(redis)
+
+    async def test_fifty_at_once(self, store: Store, redis: Redis) -> None:
+        """However many send the same request at the same time, one job is made and all get its id."""
+        rows = [submission(idem=KEY, body=BODY) for _ in range(50)]
+        verdicts = [verdict for [verdict] in await asyncio.gather(*(store.submit([row]) for row in rows))]
+
+        [made] = [row.job_id for row, verdict in zip(rows, verdicts, strict=True) if verdict == "ok"]
+        assert sorted(["ok"] + [f"replay:{made}"] * 49) == sorted(verdicts)
+        assert [made] == await redis.lrange("job_queue", 0, -1)
+        assert [keys.job(made)] == [key async for key in redis.scan_iter("job:*")]
+
+    async def test_twice_in_one_call(self, store: Store, redis: Redis) -> None:
+        """Within a call the first of equal requests makes the job; jobs with other keys or none are made."""
+        first, equal, other = (submission(idem=key, body=BODY) for key in (KEY, KEY, "a2"))
+        none = submission()
+
+        assert ["ok", f"replay:{first.job_id}", "ok", "ok"] == await store.submit([first, equal, other, none])
+        assert [first.job_id, other.job_id, none.job_id] == await redis.lrange("job_queue", 0, -1)
+
+    async def test_for_a_day(self, store: Store, redis: Redis) -> None:
+        """The key is kept for 24 h from the first request; a replay does not prolong it; after that it is new."""
+        await store.submit([submission(idem=KEY, body=BODY)])
+        assert 86_390 < await redis.ttl(f"job_idem:{KEY}") <= 86_400
+        await redis.expire(f"job_idem:{KEY}", 100)
+        await store.submit([submission(idem=KEY, body=BODY)])
+        assert await redis.ttl(f"job_idem:{KEY}") <= 100
+
+        await redis.pexpire(f"job_idem:{KEY}", 1)
+        await pass_ms(redis, 2)
+        assert ["ok"] == await store.submit([submission(idem=KEY, body="b2")])
+
+    async def test_with_an_id_of_its_own(self, store: Store, redis: Redis) -> None:
+        """The key comes first: with it the job made before is meant, whatever id is given now."""
+        own = new_id()
+        assert ["ok"] == await store.submit([submission(own, idem=KEY, body=BODY)])
+
+        assert [f"replay:{own}"] == await store.submit([submission(own, idem=KEY, body=BODY)])
+        assert [f"replay:{own}"] == await store.submit([submission(new_id(), idem=KEY, body=BODY)])
+        assert ["repeat"] == await store.submit([submission(own)])
+        assert ["mismatch"] == await store.submit([submission(own, idem=KEY, body="b2")])
+        assert [own] == await redis.lrange("job_queue", 0, -1)
+
+    async def test_an_id_that_exists_binds_no_key(self, store: Store, redis: Redis) -> None:
+        """A new key with the id of a job that exists is `repeat`, and the key stays free."""
+        [job_id] = await submitted(store)
+
+        assert ["repeat"] == await store.submit([submission(job_id, idem=KEY, body=BODY)])
+        assert 0 == await redis.exists(f"job_idem:{KEY}")
+
+    async def test_holds_when_the_job_is_gone(self, store: Store) -> None:
+        """A job that was erased is not made a second time under its key."""
+        row = submission(idem=KEY, body=BODY)
+        await store.submit([row])
+        await store.delete(row.job_id)
+
+        assert [f"replay:{row.job_id}"] == await store.submit([submission(idem=KEY, body=BODY)])
+
+    async def test_a_key_of_another_type(self, store: Store, redis: Redis) -> None:
+        """Somebody else's value under the key's name is no earlier request and harms no job of the call."""
+        await redis.rpush(f"job_idem:{KEY}", "mine")
+        rows = [submission(), submission(idem=KEY, body=BODY), submission()]
+
+        assert ["ok", "ok", "ok"] == await store.submit(rows)
+        assert [row.job_id for row in rows] == await redis.lrange("job_queue", 0, -1)
 
 
 async def test_a_key_of_another_type_is_left_alone(store: Store, redis: Redis) -> None:

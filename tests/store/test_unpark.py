@@ -31,7 +31,7 @@ async def test_to_the_front(store: Store, redis: Redis, lane: Lane) -> None:
     assert [job_id, behind] == await redis.lrange("job_queue", 0, -1)
     assert record == await redis.get(keys.job(job_id))
     assert ["default"] == await take_marks(redis)
-    assert 0 == await redis.exists("job_parked:new")
+    assert 0 == await redis.exists("job_parked:new", "job_parked")
 
 
 async def test_only_known_tasks(store: Store, redis: Redis, lane: Lane) -> None:
@@ -54,6 +54,7 @@ async def test_only_served_queues(store: Store, redis: Redis) -> None:
     assert [mail] == await redis.lrange("job_queue:mail:5", 0, -1)
     assert [plain] == await redis.lrange("job_parked:new", 0, -1)
     assert ["mail"] == await take_marks(redis)
+    assert {"new"} == await redis.smembers("job_parked")
     assert 0 == await store.unpark(["mail"], ["new"])
     assert [plain] == await redis.lrange("job_parked:new", 0, -1)
 

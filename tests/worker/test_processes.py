@@ -115,7 +115,7 @@ async def test_a_frozen_worker_cannot_settle(
 ) -> None:
     """A worker that was stopped for longer than its lease finds its job taken; its outcome changes nothing."""
     workers.append(worker(env))
-    job = await client.submit(tasks.sleeps.job(seconds=3.0))
+    job = await client.submit(tasks.sleeps.job(seconds=6.0))
     eventually(lambda: traced(trace_file, "began"))
     workers.append(worker(env))
     workers[0].signal(signal.SIGSTOP)

@@ -10,9 +10,13 @@ end
 local stream = key.job .. id .. ':events'
 for row = first_row, #ARGV, row_width do
   local number, kind, data = unpack(ARGV, row, row + row_width - 1)
-  -- An error here is an entry that was written before.
-  redis.pcall('XADD', stream, 'MAXLEN', '~', '1000', attempt .. '-' .. number, 'at', int(now), 'kind', kind, 'data', data)
-  if kind == 'progress' then
+  -- An id that is not above the last one was written before: a late repetition must not set progress back. Any other
+  -- error is somebody else's value under that name, which costs the log and nothing else.
+  local written = redis.pcall(
+    'XADD', stream, 'MAXLEN', '~', '1000', attempt .. '-' .. number, 'at', int(now), 'kind', kind, 'data', data
+  )
+  local before = type(written) == 'table' and string.find(tostring(written.err), 'equal or smaller', 1, true)
+  if kind == 'progress' and not before then
     redis.call('HSET', key.progress, id, data)
   end
 end

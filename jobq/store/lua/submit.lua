@@ -15,8 +15,8 @@ end
 
 -- The verdict of a request that was made before under this key, if any.
 local function made_before(idem, body)
-  local known = idem ~= '' and redis.call('GET', key.idem .. idem)
-  if not known then
+  local known = idem ~= '' and redis.pcall('GET', key.idem .. idem)
+  if type(known) ~= 'string' then
     return nil
   end
   local known_body, id = string.match(known, '^(%x+):(.*)$')

@@ -1,0 +1,129 @@
+"""What many viewers look at is read once for all of them, and not at all when nobody looks."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Coroutine, Hashable
+from dataclasses import dataclass
+from time import monotonic
+from typing import Any, NamedTuple, TypeVar
+
+from jobq.client import Client
+from jobq.store.inspect import Filter, JobPage, Overview, Place, QueueView, WorkerView
+
+T = TypeVar("T")
+
+FRESH = 1.0
+"""Seconds for which an answer stands for all who ask."""
+POINTS = 300
+"""Of the chart: ten minutes, when a viewer asks every two seconds."""
+PAGE = 50
+
+
+class Rates(NamedTuple):
+    """Jobs a second, and when that was, in seconds."""
+
+    at: float
+    submitted: float
+    completed: float
+    failed: float
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The numbers of all pages, as of one moment."""
+
+    at: int
+    """The server's ms."""
+    overview: Overview
+    queues: list[QueueView]
+    workers: list[WorkerView]
+    points: list[Rates]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Jobs by status."""
+        now = self.overview
+        return {"pending": now.ready + now.scheduled + now.parked, "processing": now.processing, **now.finished}
+
+    @property
+    def slots(self) -> int:
+        return sum(slots(worker) for worker in self.workers)
+
+    @property
+    def longest_waiting(self) -> QueueView | None:
+        waiting = [queue for queue in self.queues if queue.oldest_seconds is not None]
+        return max(waiting, key=lambda queue: queue.oldest_seconds or 0, default=None)
+
+    @property
+    def failing(self) -> float | None:
+        """Of what ended in the last minute, how much failed; None when nothing ended."""
+        failed = self.overview.rates.get("failed", 0.0)
+        ended = failed + self.overview.rates.get("completed", 0.0)
+        return failed / ended if ended else None
+
+    @property
+    def seconds_to_drain(self) -> float | None:
+        """At the rate of the last minute, if that is enough to get there."""
+        rates = self.overview.rates
+        net = sum(rates.get(word, 0.0) for word in ("completed", "failed", "cancelled")) - rates.get("in", 0.0)
+        return self.overview.ready / net if self.overview.ready and net > 0 else None
+
+
+class Shared:
+    """One for each client. An answer younger than a second serves again."""
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        self._answers: dict[Hashable, tuple[float, asyncio.Task[Any]]] = {}
+        self._points: deque[Rates] = deque(maxlen=POINTS)
+
+    async def snapshot(self) -> Snapshot:
+        return await self._once("snapshot", self._snapshot())
+
+    async def jobs(self, wanted: Filter, place: Place) -> JobPage:
+        page = self.client.look(lambda inspect: inspect.jobs(wanted, place, PAGE, self.known_queues()))
+        return await self._once((wanted, place), page)
+
+    def forget(self) -> None:
+        """Something was changed here: whoever changed it wants to see it."""
+        self._answers.clear()
+
+    def known_queues(self) -> list[str]:
+        return self.client.registry.queues() if self.client.registry is not None else []
+
+    def known_tasks(self) -> list[str]:
+        return self.client.registry.names() if self.client.registry is not None else []
+
+    async def _once(self, key: Hashable, read: Coroutine[Any, Any, T]) -> T:
+        now = monotonic()
+        # Also one that takes longer stays, so that no reader overtakes another.
+        self._answers = {k: (at, t) for k, (at, t) in self._answers.items() if now - at < FRESH or not t.done()}
+        if key in self._answers:
+            read.close()
+        else:
+            self._answers[key] = now, asyncio.ensure_future(read)
+        answer: T = await asyncio.shield(self._answers[key][1])
+        return answer
+
+    async def _snapshot(self) -> Snapshot:
+        look, known = self.client.look, self.known_queues()
+        now, overview, queues, workers = await asyncio.gather(
+            look(lambda inspect: inspect.now()),
+            look(lambda inspect: inspect.overview(known)),
+            look(lambda inspect: inspect.queues(known)),
+            look(lambda inspect: inspect.workers()),
+        )
+        rates = overview.rates
+        self._points.append(
+            Rates(now / 1000, rates.get("in", 0.0), rates.get("completed", 0.0), rates.get("failed", 0.0))
+        )
+        workers.sort(key=lambda worker: (str(worker.about.get("started_at", "")), worker.worker))
+        return Snapshot(now, overview, queues, workers, list(self._points))
+
+
+def slots(worker: WorkerView) -> int:
+    """What it says it has. Another version of it may say it otherwise, or not at all."""
+    number = worker.about.get("concurrency")
+    return number if isinstance(number, int) else 0

@@ -1,0 +1,155 @@
+"""The same store for code without an event loop: the coroutines are those of `Store`, the client below them blocks.
+
+A coroutine over such a client has nothing to wait for and never suspends, so `drive` runs it to its end in one step.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, TypeVar, cast
+
+import redis
+from redis import BlockingConnectionPool
+from redis.asyncio.retry import Retry as AsyncRetry
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.retry import Retry
+
+from jobq.errors import ConfigError
+from jobq.settings import Settings
+from jobq.store.connect import COMMAND_TIMEOUT, CONNECT_TIMEOUT, Server, _check, _cli, _redis_url
+from jobq.store.embedded import Embedded
+from jobq.store.store import Store, told
+
+T = TypeVar("T")
+
+CONNECTIONS = 100
+"""Per kind of client and process. A thread that finds all of them in use waits for one, up to COMMAND_TIMEOUT."""
+
+
+def drive(coroutine: Coroutine[Any, Any, T]) -> T:
+    """The value of a coroutine that waits for nothing."""
+    try:
+        coroutine.send(None)
+    except StopIteration as done:
+        return cast("T", done.value)
+    coroutine.close()
+    raise RuntimeError(f"{coroutine!r} waited for an event loop, and here is none: a bug in jobq")
+
+
+class Blocking:
+    """redis-py's blocking client with the face of its async one: every command is awaited, and is done by then.
+
+    A forked process gets a client of its own at its first command. Not even redis-py's own care for forks is relied on:
+    it takes locks that another thread of the parent may have held at that moment, and that nobody will ever release.
+    """
+
+    def __init__(self, make: Callable[[], redis.Redis]) -> None:
+        self._make = make
+        self._client, self._pid = make(), os.getpid()
+
+    async def evalsha(self, *args: Any) -> Any:
+        return self._mine().evalsha(*args)
+
+    def pipeline(self, *, transaction: bool) -> BlockingPipeline:
+        return BlockingPipeline(self._mine().pipeline(transaction=transaction))
+
+    async def aclose(self) -> None:
+        self._mine().close()
+
+    async def __aenter__(self) -> Blocking:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    def __getattr__(self, command: str) -> Callable[..., Coroutine[Any, Any, Any]]:
+        async def call(*args: Any, **kwargs: Any) -> Any:
+            return getattr(self._mine(), command)(*args, **kwargs)
+
+        return call
+
+    def _mine(self) -> redis.Redis:
+        if self._pid != os.getpid():
+            # In this order: another thread that sees our pid finds our client.
+            self._client = self._make()
+            self._pid = os.getpid()
+        return self._client
+
+
+class BlockingPipeline:
+    """Commands are collected as ever, and `execute` is awaited."""
+
+    def __init__(self, pipeline: Any) -> None:
+        self._pipeline = pipeline
+
+    async def execute(self) -> list[Any]:
+        return cast("list[Any]", self._pipeline.execute())
+
+    def __getattr__(self, command: str) -> Any:
+        return getattr(self._pipeline, command)
+
+
+class BlockingStore(Store):
+    """The same transitions, in the thread that asks. There is nobody to shield a call from."""
+
+    def __init__(self, store: Store) -> None:
+        """`store` is over a `Blocking` client."""
+        super().__init__(store._client, store._scripts)
+        self._start_again = store._revive
+
+    async def _call(self, call: Callable[[], Awaitable[T]]) -> T:
+        return await self._told(lambda: self._revived(call))
+
+    async def _revived(self, call: Callable[[], Awaitable[T]]) -> T:
+        """The call; once more if an embedded server had to be started again."""
+        try:
+            return await call()
+        except RedisConnectionError:
+            if self._start_again is None:
+                raise
+        try:
+            self._start_again()
+        except ConfigError as error:
+            raise told(error) from error
+        return await call()
+
+
+class BlockingServer(Server):
+    """A server that answered, and the clients for it. Threads may share them."""
+
+    def store(self) -> BlockingStore:
+        return BlockingStore(super().store())
+
+    def _client(self, timeout: float, retry: AsyncRetry, max_connections: int) -> Any:
+        """`max_connections` is meant for one event loop; here each thread in a call holds one."""
+
+        def make() -> redis.Redis:
+            pool = BlockingConnectionPool.from_url(
+                self.url,
+                socket_timeout=timeout,
+                socket_connect_timeout=CONNECT_TIMEOUT,
+                retry=Retry(retry._backoff, retry.get_retries()),
+                max_connections=CONNECTIONS,
+                timeout=COMMAND_TIMEOUT,
+            )
+            return redis.Redis.from_pool(pool)
+
+        return Blocking(make)
+
+
+def connect(settings: Settings) -> BlockingServer:
+    """As `jobq.store.connect.connect`, in this thread."""
+    if settings.redis_url is None:
+        embedded = Embedded.open(settings.data_dir, settings.durability)
+        return BlockingServer(embedded.endpoint.url, embedded.endpoint.cli, embedded)
+
+    server = BlockingServer(_redis_url(settings.redis_url), _cli(settings.redis_url))
+    drive(_check(server, settings.durability))
+    return server
+
+
+def empty(url: str) -> None:
+    """Forget everything that this server holds, jobq's or not. For tests."""
+    with redis.Redis.from_url(url, socket_timeout=COMMAND_TIMEOUT) as client:
+        client.flushall()
