@@ -16,7 +16,6 @@ from jobq.store.store import Store
 from tests.support.servers import Valkey
 from tests.support.tasks import registry
 
-
 # A busy machine is no failure.
 hypothesis.settings.register_profile("jobq", deadline=None)
 hypothesis.settings.load_profile("jobq")
