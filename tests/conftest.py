@@ -6,6 +6,7 @@ import shutil
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 from redis.asyncio import Redis
 
@@ -14,6 +15,10 @@ from jobq.store.connect import Server
 from jobq.store.store import Store
 from tests.support.servers import Valkey
 from tests.support.tasks import registry
+
+# A busy machine is no failure.
+hypothesis.settings.register_profile("jobq", deadline=None)
+hypothesis.settings.load_profile("jobq")
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from jobq.errors import StoreUnavailable
 from jobq.settings import Settings
 from jobq.store.connect import Server
 from jobq.store.store import CLAIM_BATCH, RETRIABLE, SETTLE_BATCH, Claim, Pumped, Settlement
@@ -83,6 +84,7 @@ class Pump:
         self._work = asyncio.Event()
         self._room = asyncio.Event()
         self._more = True
+        self._patient = True
         self.claiming = True
         """False: settle only; `run` returns once nothing is held."""
         self.quiet = False
@@ -104,8 +106,12 @@ class Pump:
         self.claiming = False
         self._work.set()
 
+    def give_up(self) -> None:
+        """Do not wait for a server that is away: what is held is left to the reaper."""
+        self._patient = False
+
     async def run(self) -> None:
-        """Until drained. Ends by itself only then."""
+        """Until drained. Raises StoreUnavailable when it was told to give up and the server is away."""
         marks = asyncio.create_task(self._watch_marks())
         try:
             while self.claiming or self._held:
@@ -155,13 +161,15 @@ class Pump:
             self.report(Settlement(claim.job_id, claim.token, "release", claim.record.decode("utf-8", "replace")))
 
     async def _answered(self, settles: Sequence[Settlement], want: int) -> Pumped:
-        """Repeats the call under its number until it is answered."""
+        """Repeats the call under its number until it is answered, or nobody waits any longer."""
         pause = 0.05
         order = self._queues.order()
         while True:
             try:
                 return await self._store.pump(self._lane, self._seq, settles, want, queues=order, **self._limits)
             except RETRIABLE as error:
+                if not self._patient:
+                    raise StoreUnavailable(f"{self._held} jobs could not be settled") from error
                 logger().warning("the server did not answer, trying again", error=type(error).__name__)
                 await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311
                 pause = min(LONGEST_PAUSE, pause * 2)

@@ -84,6 +84,9 @@ class Worker:
         try:
             with capturing():
                 await self._pump.run()
+        except StoreUnavailable as error:
+            logger().error("the server is away, the rest is left to the other workers", error=str(error))
+            self.exit_code = 1
         finally:
             await self.executor.processes.close()
             for task in background:
@@ -259,6 +262,7 @@ class Worker:
         for token, run in list(self._runs.items()):
             run.lost = True
             self._pump.report(Settlement(run.job.job_id, token, "release", run.job.text()))
+        self._pump.give_up()
 
     async def _watch(self) -> None:
         """Once a second: the journal's sum, and whether a burst is over."""

@@ -122,7 +122,7 @@ async def test_a_frozen_worker_cannot_settle(
     eventually(lambda: len(traced(trace_file, "began")) == 2, 6)
     workers[0].signal(signal.SIGCONT)
 
-    assert await job.result(10) == "slept"
+    assert await job.result(15) == "slept"
     stored = await job.get()
     assert (stored.attempt, stored.lost, stored.status) == (2, 1, Status.COMPLETED)
     workers[0].wait_for("lease lost", 5)
@@ -157,3 +157,21 @@ async def test_a_server_that_is_killed_and_comes_back(
             await job.result(20)
 
     assert {job.job_id for job in jobs} == set(traced(trace_file))
+
+
+async def test_a_worker_ends_without_its_server(
+    own_valkey: Valkey, env: dict[str, str], workers: list[Process], trace_file: Path
+) -> None:
+    """SIGTERM while the server is away: the worker does not wait for it; its job runs again when the server is back."""
+    env |= {"JOBQ_REDIS_URL": own_valkey.url}
+    workers.append(worker(env, "--drain-timeout", "0.5"))
+    async with Client(own_valkey.url, registry=tasks.registry) as client:
+        job = await client.submit(tasks.sleeps.job(seconds=5))
+        eventually(lambda: traced(trace_file, "began"))
+        own_valkey.kill()
+        workers[0].signal(signal.SIGTERM)
+        assert 1 == workers[0].wait(0.5 + 4)
+        own_valkey.start()
+        workers.append(worker(env))
+        eventually(lambda: len(traced(trace_file, "began")) == 2, 8)
+        await job.cancel()
