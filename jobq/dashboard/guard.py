@@ -13,7 +13,6 @@ from itsdangerous import BadSignature, TimestampSigner
 from jobq.client import Client
 from jobq.errors import BadRequest, JobqError
 from jobq.http.deps import ClientDep
-from jobq.http.request import here
 
 COOKIE = "jobq_session"
 SESSION = 12 * 3600
@@ -63,19 +62,17 @@ async def signed_in(request: Request, client: ClientDep) -> None:
 
 
 def sign_in(request: Request, response: Response, key: str) -> None:
-    response.set_cookie(
-        COOKIE,
-        _signer(key).sign("in").decode(),
-        max_age=SESSION,
-        path=_root(request),
-        secure=request.url.scheme == "https",
-        httponly=True,
-        samesite="strict",
-    )
+    _set(request, response, _signer(key).sign("in").decode(), SESSION)
 
 
 def sign_out(request: Request, response: Response) -> None:
-    response.delete_cookie(COOKIE, path=_root(request), httponly=True, samesite="strict")
+    _set(request, response, "", 0)
+
+
+def _set(request: Request, response: Response, value: str, seconds: int) -> None:
+    secure = request.url.scheme == "https"
+    # Without a path it holds for the folder of the request, whatever a proxy calls that: the dashboard.
+    response.set_cookie(COOKIE, value, max_age=seconds, path=None, secure=secure, httponly=True, samesite="strict")
 
 
 async def read_form(request: Request) -> dict[str, str]:
@@ -98,7 +95,3 @@ FormDep = Annotated[dict[str, str], Depends(read_form)]
 def _signer(key: str) -> TimestampSigner:
     # The key itself signs: every process of the service knows it, and a new key ends all sessions.
     return TimestampSigner(key, salt="jobq.dashboard", digest_method=sha256)
-
-
-def _root(request: Request) -> str:
-    return here(request).rpartition("/")[0]

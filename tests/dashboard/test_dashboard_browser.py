@@ -158,6 +158,16 @@ async def test_find_a_failed_job_and_retry_it(
         assert browser.complaints == []
 
 
+async def test_what_is_refused_is_told(app: FastAPI, client: Client, mixed: str) -> None:
+    """An action that no longer fits says why, and leaves the page as it is."""
+    async with browsing(app) as browser:
+        await browser.go(f"/jobs/{mixed}")
+        await client.retry(mixed)
+        await browser.page.get_by_role("button", name="Retry").click()
+        await expect(browser.page.locator("#toast")).to_contain_text("is pending and cannot be retried")
+        await expect(browser.page.locator("h1 .status")).to_have_text("failed")
+
+
 async def test_rows_stay_where_they_are(app: FastAPI, client: Client, settings: Settings, mixed: str) -> None:
     """New jobs are counted and not shown, before and while a row is pointed at; what is known is written in place."""
     async with browsing(app) as browser:

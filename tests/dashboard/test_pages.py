@@ -24,7 +24,8 @@ from jobq.dashboard.show import age, pretty, rate
 from jobq.errors import JobNotFound
 from jobq.job import Status
 from jobq.store.inspect import Inspector
-from tests.dashboard.support import NASTY, make_app, run_all
+from tests.dashboard.support import NASTY, make_app, registry, run_all
+from tests.support.servers import Valkey
 
 PATHS = ["/dashboard", *(f"/dashboard/{page.path}" for page in PAGES)]
 ABSENT = "11111111-2222-4333-8444-555555555555"
@@ -188,7 +189,6 @@ async def test_retry_cancel_delete(http: httpx.AsyncClient, client: Client, sett
 async def test_a_running_job(http: httpx.AsyncClient, client: Client, settings: Settings) -> None:
     """Progress, log, and the worker that runs it are shown; a cancel is asked of it."""
     from jobq.worker import Worker
-    from tests.dashboard.support import registry
 
     job_id = (await client.submit("draw")).job_id
     worker = Worker(settings, registry)
@@ -204,6 +204,7 @@ async def test_a_running_job(http: httpx.AsyncClient, client: Client, settings: 
         workers = (await http.get("/dashboard/workers")).text
         assert f'href="jobs/{job_id}"' in workers
         assert (await http.post(f"/dashboard/workers/{worker.id}/quiet")).status_code == 303
+        assert (await http.post(f"/dashboard/workers/{worker.id}/resume")).status_code == 303
         asked = await http.post(f"/dashboard/jobs/{job_id}/cancel")
         assert asked.headers["location"].endswith("?said=asked")
         for _ in range(100):
@@ -313,7 +314,8 @@ class TestWithKey:
         right = await http.post("/dashboard/login", data={"key": KEY, "next": "jobs?status=failed"})
         assert right.headers["location"] == "./jobs?status=failed"
         cookie = right.headers["set-cookie"].lower()
-        assert all(word in cookie for word in ("httponly", "samesite=strict", "path=/dashboard;", "max-age=43200"))
+        assert all(word in cookie for word in ("httponly", "samesite=strict", "max-age=43200"))
+        assert "path=" not in cookie  # so it is the dashboard's, below any prefix
         assert KEY not in cookie
         for path in PATHS:
             assert (await http.get(path)).status_code == 200
@@ -373,6 +375,18 @@ async def test_unknown_jobs_and_addresses(http: httpx.AsyncClient) -> None:
     for path, status in ((f"jobs/{ABSENT}", 404), ("jobs/nonsense", 422), (f"jobs/{ABSENT}/result", 404)):
         page = await http.get(f"/dashboard/{path}")
         assert (page.status_code, page.headers["content-type"]) == (status, "text/html; charset=utf-8")
+
+
+async def test_a_server_that_is_away(own_valkey: Valkey) -> None:
+    """Without Redis every page says so, and none breaks."""
+    async with Client(settings=Settings(redis_url=own_valkey.url), registry=registry) as client:
+        own_valkey.kill()
+        async with httpx.AsyncClient(
+            transport=httpx.ASGITransport(make_app(client)), base_url="http://service"
+        ) as http:
+            for path in (*PATHS, f"/dashboard/jobs/{ABSENT}"):
+                page = await http.get(path)
+                assert (page.status_code, "The job store is unavailable" in page.text) == (503, True)
 
 
 async def test_files(http: httpx.AsyncClient) -> None:
