@@ -82,7 +82,7 @@ async def in_processes(valkey: Valkey, outbox: Path) -> AsyncIterator[Service]:
         Process("worker.py", env=env),
     ]
     try:
-        processes[0].wait_for("Application startup complete")
+        processes[0].wait_for("Uvicorn running on")
         processes[1].wait_for("worker serves")
         address = f"http://127.0.0.1:{port}"
         async with httpx.AsyncClient(base_url=address) as http, Redis.from_url(valkey.url) as redis:

@@ -207,7 +207,7 @@ def test_stop_with_a_waiter(valkey: Valkey, place: str) -> None:
     source = SERVE.format(module="tests.http.servers").replace("make", place)
     server = Process("-c", source, str(port), env={"JOBQ_REDIS_URL": valkey.url})
     try:
-        server.wait_for("Application startup complete")
+        server.wait_for("Uvicorn running on")
         answers: list[httpx.Response] = []
         url = f"http://127.0.0.1:{port}{'/jobs' if place == 'host' else ''}/v1/jobs?wait=60"
         asked = threading.Thread(target=lambda: answers.append(httpx.post(url, json={"task": "keep"}, timeout=60)))

@@ -154,7 +154,7 @@ async def test_a_line_that_cannot_be_formatted_costs_nothing(
     @registry.task
     def clumsy() -> str:
         logging.getLogger("clumsy").info("%d", "x")
-        logging.getLogger("clumsy").info("caf\udce9")
+        logging.getLogger("clumsy").info("the next line")
         return "done"
 
     monkeypatch.setattr(logging, "raiseExceptions", False)  # pytest's own handlers would raise
@@ -162,7 +162,12 @@ async def test_a_line_that_cannot_be_formatted_costs_nothing(
     async with working(registry=registry):
         job = await client.submit(clumsy.job())
         assert await job.result(5) == "done"
-    assert [data["message"] for _, _, data in await told(redis, job.job_id)] == ["caf\\udce9"]
+    assert [data["message"] for _, _, data in await told(redis, job.job_id)] == ["the next line"]
+
+
+def test_a_line_that_utf8_cannot_hold() -> None:
+    """What UTF-8 cannot hold is kept with escapes."""
+    assert json.loads(line("info", "names", "caf\udce9"))["message"] == "caf\\udce9"
 
 
 async def test_a_log_that_cannot_be_written_costs_nothing(
