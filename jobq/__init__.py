@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from jobq.client import Client, JobDetails, JobHandle
+    from jobq.context import Context, Discard, RetryLater, current
     from jobq.errors import (
         BadRequest,
         ConfigError,
@@ -22,13 +23,13 @@ if TYPE_CHECKING:
     from jobq.job import Job, Status
     from jobq.settings import Settings
     from jobq.sync import SyncClient, SyncJobHandle
-    from jobq.task import Context, Discard, JobSpec, Registry, Retry, RetryLater, Task, current
+    from jobq.task import JobSpec, Registry, Retry, Task
 else:
 
     def __getattr__(name: str) -> object:
         """Find a public name when it is first asked for: `python -m jobq --help` needs none, and answers at once."""
         if name in __all__:
-            for module in ("errors", "settings", "job", "task", "client", "sync"):
+            for module in ("errors", "settings", "job", "context", "task", "client", "sync"):
                 if (found := getattr(import_module(f"jobq.{module}"), name, None)) is not None:
                     globals()[name] = found
                     return found

@@ -26,17 +26,9 @@ from jobq.errors import (
     ResultTimeout,
 )
 from jobq.events import RELOOK, Waiters
-from jobq.job import (
-    DEFAULT_QUEUE,
-    UUID,
-    Job,
-    Status,
-    SubmitOptions,
-    inline_payload,
-    is_canonical,
-    parse,
-)
+from jobq.job import DEFAULT_QUEUE, UUID, Job, Status, SubmitOptions
 from jobq.policy import cancelled
+from jobq.record import inline_payload, is_canonical, parse
 from jobq.settings import NAME, Settings
 from jobq.store.connect import Server, connect
 from jobq.store.inspect import Inspector

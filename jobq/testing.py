@@ -12,8 +12,9 @@ from dataclasses import replace
 
 from jobq.client import Client
 from jobq.errors import CorruptRecord, JobqError
-from jobq.job import Job, Status, inline_payload, is_canonical, parse
+from jobq.job import Job, Status
 from jobq.policy import Outcome, Released, Rules, Unknown, settle
+from jobq.record import inline_payload, is_canonical, parse
 from jobq.store.store import Claim, Settlement
 from jobq.sync import SyncClient
 from jobq.task import Registry

@@ -14,21 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from jobq.errors import BadRequest, CorruptRecord
-from jobq.job import (
-    MAX_DELAY,
-    MAX_ERROR_TEXT,
-    Job,
-    JobError,
-    Options,
-    Stated,
-    Status,
-    inline_payload,
-    is_canonical,
-    parse,
-    payload_mapping,
-    shorten,
-    split_members,
-)
+from jobq.job import MAX_DELAY, MAX_ERROR_TEXT, Job, JobError, Options, Stated, Status, shorten
+from jobq.record import inline_payload, is_canonical, parse, payload_mapping, split_members
 from jobq.store.scripts import LUA
 from tests.support.servers import Valkey
 

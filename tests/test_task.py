@@ -15,9 +15,10 @@ from uuid import UUID
 import pytest
 from pydantic import BaseModel, Field
 
+from jobq.context import Context, Discard, RetryLater, current, running
 from jobq.errors import InvalidPayload, PayloadTooLarge, ResultInvalid, UnknownTask
 from jobq.job import MAX_PAYLOAD, MAX_RESULT
-from jobq.task import AsyncTask, Context, Discard, Registry, Retry, RetryLater, SyncTask, current, running
+from jobq.task import AsyncTask, Registry, Retry, SyncTask
 
 
 class Address(BaseModel):

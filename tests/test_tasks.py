@@ -30,7 +30,7 @@ from pydantic import SecretStr
 import tasks
 from config import settings
 from jobq import Client, Context, Discard, InvalidPayload, Settings
-from jobq.task import running
+from jobq.context import running
 from jobq.worker import Worker
 from models import Fetched, Receipt, Thumbnail
 from tests.support.processes import ROOT, free_port

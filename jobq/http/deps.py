@@ -9,7 +9,8 @@ from fastapi import Depends, Header, Path, Query, Request
 from jobq.client import Client
 from jobq.http.errors import BadIdempotencyKey
 from jobq.http.route import IDEMPOTENCY_KEY
-from jobq.job import UUID, split_members
+from jobq.job import UUID
+from jobq.record import split_members
 from jobq.settings import NAME
 
 

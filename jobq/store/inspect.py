@@ -16,7 +16,8 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
 from jobq.errors import BadRequest, CorruptRecord
-from jobq.job import Job, Status, parse
+from jobq.job import Job, Status
+from jobq.record import parse
 from jobq.store import keys
 from jobq.store.store import told
 

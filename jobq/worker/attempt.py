@@ -6,9 +6,10 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import Any
 
+from jobq.context import Context
 from jobq.job import Job
 from jobq.policy import Cancelled, Outcome, Rules
-from jobq.task import Context, Task
+from jobq.task import Task
 from jobq.telemetry import logger
 from jobq.worker.emitter import Log
 

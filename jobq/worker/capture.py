@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from jobq.task import clip, current_or_none
+from jobq.context import clip, current_or_none
 
 MAX_LINES = 1000
 MAX_BYTES = 256 * 1024

@@ -21,8 +21,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from jobq.context import Context, running
 from jobq.policy import Completed, Failed, Postponed, Refused
-from jobq.task import Context, Defaults, SyncTask, Task, running
+from jobq.task import Defaults, SyncTask, Task
 from jobq.worker.capture import Entries, capturing, let_info_through
 from jobq.worker.frames import BEGAN, ENTRIES, HEAD, OUTCOME, RESULT, Order, frame
 from jobq.worker.outcome import encode, outcome_of, told

@@ -11,9 +11,9 @@ from typing import Any
 import anyio.to_thread
 from anyio import CapacityLimiter
 
+from jobq.context import running
 from jobq.job import JobError
 from jobq.policy import Completed, Failed, Outcome
-from jobq.task import running
 from jobq.worker.attempt import Run
 from jobq.worker.outcome import outcome_of, told
 from jobq.worker.processes import Processes

@@ -11,10 +11,10 @@ from typing import Any
 
 import anyio
 
+from jobq.context import Discard, RetryLater
 from jobq.errors import InvalidPayload, ResultInvalid
 from jobq.job import JobError
 from jobq.policy import Failed, Outcome, Postponed, Refused
-from jobq.task import Discard, RetryLater
 
 _OURS = tuple(
     str(path)

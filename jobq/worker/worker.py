@@ -14,8 +14,9 @@ from dataclasses import replace
 from functools import partial
 
 from jobq.errors import CorruptRecord, StoreUnavailable
-from jobq.job import Job, Status, inline_payload, is_canonical, parse
+from jobq.job import Job, Status
 from jobq.policy import Cancelled, Outcome, Released, Rules, Unknown, settle
+from jobq.record import inline_payload, is_canonical, parse
 from jobq.settings import Settings
 from jobq.store.connect import Server, connect
 from jobq.store.store import Claim, Settlement

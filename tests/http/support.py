@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field
 
 from jobq import Job, Registry, Settings
-from jobq.job import parse
 from jobq.policy import Outcome, Rules, settle
+from jobq.record import parse
 from jobq.store.store import Claim, Settlement, Store
 
 registry = Registry()

@@ -11,7 +11,8 @@ from uuid import uuid4
 
 from redis.asyncio import Redis
 
-from jobq.job import Job, Status, parse
+from jobq.job import Job, Status
+from jobq.record import parse
 from jobq.store import keys
 from jobq.store.store import Claim, Pumped, Settlement, Store, Submission
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from redis.asyncio import Redis
 
-from jobq.job import parse
+from jobq.record import parse
 from jobq.store import keys
 from jobq.store.store import Claim, Store
 from tests.store.conftest import Memory

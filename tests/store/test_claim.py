@@ -7,7 +7,8 @@ import asyncio
 import pytest
 from redis.asyncio import Redis
 
-from jobq.job import Job, Status, parse
+from jobq.job import Job, Status
+from jobq.record import parse
 from jobq.store import keys
 from jobq.store.store import Claim, Settlement, Store
 from tests.store.support import (

@@ -8,7 +8,8 @@ import json
 import pytest
 from redis.asyncio import Redis
 
-from jobq.job import Job, Status, parse
+from jobq.job import Job, Status
+from jobq.record import parse
 from jobq.store import keys
 from jobq.store.store import Store
 from tests.store.conftest import Memory
