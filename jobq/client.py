@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from math import inf
@@ -40,10 +40,6 @@ T = TypeVar("T")
 
 SUBMIT_BYTES = 512 * 1024
 """Payload bytes that go to the server in one call at most."""
-MOST_CALLS = 64
-"""How many submits and reads go on at the same time; the others wait for a turn. There are only so many connections."""
-MOST_LOOKERS = 8
-"""How many look through the inspector at the same time: it has few connections."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,10 +276,6 @@ class Client:
             total += purged
         return total
 
-    async def look(self, reading: Callable[[Inspector], Awaitable[T]]) -> T:
-        """What this reads through `inspect`, as soon as it is its turn: many may look. Raises StoreUnavailable."""
-        return await reading(self.inspect)
-
     @property
     def inspect(self) -> Inspector:
         """What is in the queue, for people."""
@@ -313,7 +305,9 @@ class Client:
         if word == "mismatch":
             raise IdempotencyMismatch("this idempotency key came with another request before")
         if word == "replay":
-            return JobHandle(self, known_id, spec, created=False, replayed=True)
+            # Its own id answers a call whose first reply was lost.
+            replayed = known_id != row.job_id
+            return JobHandle(self, known_id, spec, created=not replayed, replayed=replayed)
         # Without an id of the caller's own, `repeat` answers a call whose first reply was lost.
         return JobHandle(self, row.job_id, spec, created=word == "ok" or spec.options.job_id is None)
 

@@ -137,7 +137,7 @@ async def workers(request: Request, shared: SharedDep) -> Response:
 async def order(
     worker: WorkerId, order: Annotated[str, Path(pattern="^(quiet|resume|stop)$")], client: ClientDep, shared: SharedDep
 ) -> Response:
-    if not await client.look(lambda inspect: inspect.order(worker, order)):
+    if not await client.inspect.order(worker, order):
         raise WorkerNotFound("this worker is gone")
     shared.forget()
     return go("../../workers?said=ordered")
@@ -179,11 +179,11 @@ def _filter(status: str, task: str, queue: str) -> Filter:
 async def _job(client: Client, details: JobDetails) -> dict[str, Any]:
     job = details.job
     task = client.registry.get(job.task) if client.registry else None
-    emitted = await client.look(lambda inspect: inspect.emitted(job.job_id))
-    told, cancelling = await client.look(lambda inspect: inspect.running(job.job_id))
+    emitted = await client.inspect.emitted(job.job_id)
+    told, cancelling = await client.inspect.running(job.job_id)
     return {
         "job": job,
-        "now_ms": await client.look(lambda inspect: inspect.now()),
+        "now_ms": await client.inspect.now(),
         "max_retries": Rules.of(job.stated(), task, client.settings).max_retries,
         "details": details,
         "error": error_view(job.error),

@@ -83,7 +83,7 @@ class Shared:
         return await self._once("snapshot", self._snapshot())
 
     async def jobs(self, wanted: Filter, place: Place) -> JobPage:
-        page = self.client.look(lambda inspect: inspect.jobs(wanted, place, PAGE, self.known_queues()))
+        page = self.client.inspect.jobs(wanted, place, PAGE, self.known_queues())
         return await self._once((wanted, place), page)
 
     def forget(self) -> None:
@@ -108,12 +108,12 @@ class Shared:
         return answer
 
     async def _snapshot(self) -> Snapshot:
-        look, known = self.client.look, self.known_queues()
+        inspect, known = self.client.inspect, self.known_queues()
         now, overview, queues, workers = await asyncio.gather(
-            look(lambda inspect: inspect.now()),
-            look(lambda inspect: inspect.overview(known)),
-            look(lambda inspect: inspect.queues(known)),
-            look(lambda inspect: inspect.workers()),
+            inspect.now(),
+            inspect.overview(known),
+            inspect.queues(known),
+            inspect.workers(),
         )
         rates = overview.rates
         self._points.append(

@@ -84,7 +84,7 @@ async def list_jobs(
     wanted = query.filter()
     place = cursor.read(query.cursor, Place, wanted) if query.cursor else Place()
     queues = client.registry.queues() if client.registry else ()
-    page = await client.look(lambda inspect: inspect.jobs(wanted, place, query.limit, queues))
+    page = await client.inspect.jobs(wanted, place, query.limit, queues)
     following = cursor.write(page.next, wanted) if page.next else None
     response.headers.update(next_page(request, following))
     jobs = [JobSummary.of(job, _rules(client, job)) for job in page.jobs]
@@ -174,7 +174,7 @@ async def _view(client: Client, details: JobDetails, status: int = 200, **header
     job = details.job
     view = JobView.whole(details, _rules(client, job))
     if job.status is Status.PROCESSING:
-        view.runs(*await client.look(lambda inspect: inspect.running(job.job_id)))
+        view.runs(*await client.inspect.running(job.job_id))
     return Response(view.text(details.payload, details.result), status, headers, media_type="application/json")
 
 

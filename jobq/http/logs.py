@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request, Response
@@ -19,7 +18,6 @@ from jobq.http.request import next_page
 from jobq.http.route import JobRoute
 from jobq.http.timeline import printable, rfc3339
 from jobq.http.views import LEVELS, LogLine, LogList, LogPlace, LogsQuery
-from jobq.store.inspect import Inspector
 
 router = APIRouter(prefix="/jobs", tags=["jobs"], route_class=JobRoute, dependencies=[Depends(bearer)])
 
@@ -51,7 +49,7 @@ async def _found(client: Client, job_id: str, after: str, query: LogsQuery) -> l
     """The lines, each with the id of its entry; more than were asked for when there are more."""
     found: list[tuple[str, LogLine]] = []
     while len(found) <= query.limit:
-        entries = await client.look(partial(Inspector.emitted, job_id=job_id, after=after, limit=AT_ONCE))
+        entries = await client.inspect.emitted(job_id, after, AT_ONCE)
         for entry in entries:
             if entry.get("kind") == "log" and (line := _line(entry)) and _level(line.level) >= _level(query.level):
                 found.append((entry["id"], line))

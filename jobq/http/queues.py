@@ -23,7 +23,7 @@ Confirmation = Annotated[PurgeQueue, Body(openapi_examples={"the default queue":
 @router.get("", summary="List queues", responses=responses(Unauthorized, BadRequest, StoreUnavailable))
 async def list_queues(client: ClientDep) -> QueueList:
     """All queues that were ever used, and those that tasks name."""
-    views = await client.look(lambda inspect: inspect.queues(_named(client)))
+    views = await client.inspect.queues(_named(client))
     return QueueList(queues=[QueueInfo.of(view) for view in views])
 
 
@@ -33,7 +33,7 @@ async def list_queues(client: ClientDep) -> QueueList:
 async def get_queue(queue: QueueName, client: ClientDep) -> QueueInfo:
     """How many jobs are ready, how long they wait, how many come and go, and how many workers serve it."""
     info = await _queue(client, queue)
-    used = await client.look(lambda inspect: inspect.queue_names(_named(client)))
+    used = await client.inspect.queue_names(_named(client))
     if queue not in used and not (info.depth or info.paused or info.workers):
         raise QueueNotFound("nobody ever used a queue of this name; GET /v1/queues lists those there are")
     return info
@@ -68,7 +68,7 @@ async def purge_queue(queue: QueueName, body: Confirmation, client: ClientDep) -
 
 
 async def _queue(client: Client, queue: str) -> QueueInfo:
-    views = await client.look(lambda inspect: inspect.queues([queue]))
+    views = await client.inspect.queues([queue])
     return next(QueueInfo.of(view) for view in views if view.name == queue)
 
 

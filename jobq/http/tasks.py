@@ -42,5 +42,5 @@ async def get_task(task: TaskName, client: ClientDep) -> TaskInfo:
 
 
 async def _shown(client: Client, tasks: list[Task[..., Any]]) -> list[TaskInfo]:
-    workers = await client.look(lambda inspect: inspect.workers())
+    workers = await client.inspect.workers()
     return [TaskInfo.of(task, Rules.of(Stated(), task, client.settings), workers) for task in tasks]

@@ -21,7 +21,7 @@ router = APIRouter(prefix="/workers", tags=["workers"], route_class=JobRoute, de
 @router.get("", summary="List workers", responses=responses(Unauthorized, BadRequest, StoreUnavailable))
 async def list_workers(client: ClientDep) -> WorkerList:
     """The workers that were heard of within the last ten seconds, and what each of them runs."""
-    views = await client.look(lambda inspect: inspect.workers())
+    views = await client.inspect.workers()
     return WorkerList(workers=[WorkerInfo.of(view) for view in views])
 
 
@@ -48,6 +48,6 @@ async def stop_worker(worker: WorkerId, client: ClientDep) -> WorkerOrder:
 
 
 async def _order(client: Client, worker: str, order: Literal["quiet", "stop"]) -> WorkerOrder:
-    if not await client.look(lambda inspect: inspect.order(worker, order)):
+    if not await client.inspect.order(worker, order):
         raise WorkerNotFound("no worker of this id is there; GET /v1/workers lists those there are")
     return WorkerOrder(worker=worker, order=order)
