@@ -15,7 +15,7 @@ async def test_a_lost_reply_to_a_submit_makes_one_job(valkey: Valkey, redis: Red
         async with Client(proxy.url) as client:
             await client.submit("note")
             for key in (None, "a key"):
-                proxy.cuts = 1
+                proxy.cut_next()
                 jobs = [await client.submit("note", idempotency_key=key) for _ in range(2)]
                 assert [(True, False), (key is None, key is not None)] == [(job.created, job.replayed) for job in jobs]
             assert 2 == proxy.lost

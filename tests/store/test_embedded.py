@@ -285,7 +285,7 @@ class TestFailures:
             assert not ensured.done()
             os.kill(first, signal.SIGCONT)
             ensured.result(10)
-            assert gone(first)
+            until(lambda: gone(first), 2)
             assert server_pid(server.endpoint.url) != first
 
     def test_a_server_that_hangs_is_not_joined_by_a_second(self, data_dir: Path) -> None:
@@ -312,7 +312,7 @@ class TestFailures:
             until(lambda: not supervisor.is_held(data_dir / SUPERVISOR, fcntl.LOCK_EX))
             assert server_pid(server.endpoint.url) == first
             server.ensure()
-            assert gone(first)
+            until(lambda: gone(first), 2)
             assert read(server.endpoint.url, "key") == "value"
 
     def test_a_removed_directory_is_made_anew(self, data_dir: Path) -> None:

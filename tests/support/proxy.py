@@ -27,6 +27,10 @@ class Proxy:
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
+    def cut_next(self) -> None:
+        """Lose the reply to the next call, and no other."""
+        self._calls, self.cuts = 0, 1
+
     def __enter__(self) -> Self:
         self._thread.start()
         assert self._ready.wait(5)
