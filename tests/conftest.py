@@ -8,6 +8,7 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+import structlog
 from redis.asyncio import Redis
 
 from jobq import Client, Settings
@@ -30,6 +31,12 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 def _no_settings_of_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("JOBQ_REDIS_URL", "REDIS_URL", "JOBQ_APP", "JOBQ_DATA_DIR"):
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_of_a_library() -> None:
+    """Some tests run what configures the logging of its process."""
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")
