@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
+from operator import itemgetter
 from typing import (
     Any,
     Literal,
@@ -40,8 +41,8 @@ class Event(TypedDict):
 def timeline(job: Job, attempts: Iterable[Mapping[str, Any]]) -> list[Event]:
     """What happened to the job, oldest first. `scheduled` stands where the job became due, or will."""
     moments = [_Moment("created", job.created_at), *_past(attempts), *_due(job), *_present(job)]
-    known = [moment for moment in moments if rfc3339(moment.at)]
-    return [moment.event() for moment in sorted(known, key=lambda moment: moment.at or 0)]
+    events = [(moment.at or 0, moment.event()) for moment in moments]
+    return [event for _, event in sorted(events, key=itemgetter(0)) if event["at"]]
 
 
 def error_view(error: Any) -> ErrorView | None:

@@ -13,13 +13,14 @@ import redis
 from redis import BlockingConnectionPool
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError
 from redis.retry import Retry
 
 from jobq.errors import ConfigError
 from jobq.settings import Settings
 from jobq.store.connect import COMMAND_TIMEOUT, CONNECT_TIMEOUT, Server, _check, _cli, _redis_url
 from jobq.store.embedded import Embedded
-from jobq.store.store import Store, told
+from jobq.store.store import Store, Stored, told
 
 T = TypeVar("T")
 
@@ -83,8 +84,8 @@ class BlockingPipeline:
     def __init__(self, pipeline: Any) -> None:
         self._pipeline = pipeline
 
-    async def execute(self) -> list[Any]:
-        return cast("list[Any]", self._pipeline.execute())
+    async def execute(self, raise_on_error: bool = True) -> list[Any]:
+        return cast("list[Any]", self._pipeline.execute(raise_on_error))
 
     def __getattr__(self, command: str) -> Any:
         return getattr(self._pipeline, command)
@@ -97,6 +98,12 @@ class BlockingStore(Store):
         """`store` is over a `Blocking` client."""
         super().__init__(store._client, store._scripts)
         self._start_again = store._revive
+
+    async def stored(self, job_id: str) -> Stored | None:
+        (found,) = await self.stored_many([job_id])
+        if isinstance(found, RedisError):
+            raise told(found) from found
+        return found
 
     async def _call(self, call: Callable[[], Awaitable[T]]) -> T:
         return await self._told(lambda: self._revived(call))

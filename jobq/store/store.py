@@ -18,6 +18,7 @@ from redis.exceptions import NoScriptError, OutOfMemoryError, RedisError
 
 from jobq.errors import ConfigError, CorruptRecord, JobqError, StoreFull, StoreUnavailable
 from jobq.store import keys, scripts
+from jobq.store.together import Together
 
 T = TypeVar("T")
 
@@ -25,6 +26,8 @@ SUBMIT_BATCH = 200
 SETTLE_BATCH = 200
 CLAIM_BATCH = 200
 HEARTBEAT_BATCH = 500
+STORED_BATCH = 50
+"""Jobs, each with up to 1.2 MiB of payload and result, that are read in one call."""
 
 
 class Submission(NamedTuple):
@@ -94,6 +97,7 @@ class Store:
         self._client = client
         self._scripts = transitions or scripts.load()
         self._revive = revive
+        self._stored = Together(self.stored_many, STORED_BATCH)
 
     async def submit(self, jobs: Sequence[Submission]) -> list[str]:
         """asked → pending, at most SUBMIT_BATCH. A verdict per job: `ok`, `repeat` (the id existed),
@@ -179,17 +183,24 @@ class Store:
         return cast("bytes | None", await self._call(lambda: self._client.get(keys.job(job_id))))
 
     async def stored(self, job_id: str) -> Stored | None:
-        """Record, payload, result and past attempts, as of one moment."""
+        """Record, payload, result and past attempts, as of one moment. Who asks in the same turn shares the call."""
+        found = await self._stored(job_id)
+        if isinstance(found, RedisError):
+            raise told(found) from found
+        return found
 
-        async def read() -> tuple[list[bytes | None], list[bytes]]:
+    async def stored_many(self, job_ids: Sequence[str]) -> list[Stored | RedisError | None]:
+        """As `stored`, for at most STORED_BATCH; the error of a job whose past attempts are no list is its own."""
+
+        async def read() -> list[Any]:
             pipe = self._client.pipeline(transaction=True)
-            pipe.mget(keys.job(job_id), keys.payload(job_id), keys.result(job_id))
-            pipe.lrange(keys.attempts(job_id), 0, -1)
-            values, attempts = await pipe.execute()
-            return values, attempts
+            for job_id in job_ids:
+                pipe.mget(keys.job(job_id), keys.payload(job_id), keys.result(job_id))
+                pipe.lrange(keys.attempts(job_id), 0, -1)
+            return await pipe.execute(raise_on_error=False)
 
-        (record, payload, result), attempts = await self._call(read)
-        return None if record is None else Stored(record, payload, result, attempts)
+        answers = await self._call(read)
+        return [_stored(*pair) for pair in zip(answers[::2], answers[1::2], strict=True)]
 
     async def writable(self) -> None:
         """Raise StoreUnavailable unless a submit would be accepted."""
@@ -305,6 +316,14 @@ def told(error: Exception) -> JobqError:
     if isinstance(error, OutOfMemoryError) or "OOM" in str(error)[:64]:
         return StoreFull("Redis is at its memory limit; jobs run on, new ones are refused until some have finished")
     return StoreUnavailable(f"Redis does not serve writes right now ({type(error).__name__})")
+
+
+def _stored(values: Any, attempts: Any) -> Stored | RedisError | None:
+    for part in (values, attempts):
+        if isinstance(part, RedisError):
+            return part
+    record, payload, result = values
+    return None if record is None else Stored(record, payload, result, attempts)
 
 
 def _word(reply: bytes) -> str:
