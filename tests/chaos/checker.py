@@ -1,0 +1,161 @@
+"""The verdict on a round, from its history alone. Pure.
+
+The letters are those of the invariants in docs/faults.md.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+from tests.chaos.history import Line
+
+OVER = ("completed", "failed", "cancelled")
+UNWRITTEN = 1.0
+"""Seconds that may lie between the end of a task's body and the outcome being stored."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a fault may cost. Seconds."""
+
+    rerun: float | None = None
+    """From a fault to the next attempt of a job it hit. None: no limit, but then `consume` has one."""
+    consume: float | None = None
+    """From `healed` to the first start of a job."""
+    duplicates: bool = True
+    """Whether jobs that were running at the fault may run again. No other job ever may."""
+    losses: bool = True
+    """Whether leases may run out."""
+    fails: frozenset[str] = frozenset()
+    """Reasons for which jobs may have failed."""
+    retries: bool = False
+    """Whether errors may have spent retries."""
+
+
+@dataclass(slots=True)
+class Verdict:
+    """What a round came to. It is fine while nothing is `wrong`."""
+
+    jobs: int = 0
+    lost: int = 0
+    duplicated: int = 0
+    """Attempts beyond the first that ran, all of jobs that a fault had hit."""
+    failed: int = 0
+    reruns: list[float] = field(default_factory=list)
+    """Seconds from the fault to the next attempt."""
+    consume: float | None = None
+    """Seconds from `healed` to the first start."""
+    wrong: list[str] = field(default_factory=list)
+
+    @property
+    def slowest(self) -> float:
+        return max([*self.reruns, self.consume or 0.0])
+
+
+def check(lines: Sequence[Line], limits: Limits) -> Verdict:
+    """Judge one round."""
+    round_ = _Round(lines)
+    verdict = Verdict(jobs=len(round_.accepted))
+    for job in sorted(round_.accepted):
+        verdict.wrong += _fate(job, round_, limits, verdict)
+        verdict.wrong += _attempts(job, round_, limits, verdict)
+    verdict.wrong += [f"left behind: {line['text']}" for line in lines if line["what"] == "left"]
+    verdict.wrong += _consuming(round_, limits, verdict)
+    return verdict
+
+
+class _Round:
+    """The lines, by what is asked of them."""
+
+    def __init__(self, lines: Sequence[Line]) -> None:
+        self.accepted = {line["job"] for line in lines if line["what"] == "accepted"}
+        self.finals = {line["job"]: line for line in lines if line["what"] == "final"}
+        self.starts = _by_job(lines, "start")
+        self.ends = {(line["job"], line["attempt"]): line for line in lines if line["what"] == "end"}
+        self.overs = _by_job(lines, "over")
+        self.faults = [line for line in lines if line["what"] == "fault"]
+        self.healed = [line["t"] for line in lines if line["what"] == "healed"]
+
+    def hit(self, attempt: Line, until: float) -> Line | None:
+        """The first fault that can have hit this attempt before `until`."""
+        for fault in self.faults:
+            mine = fault.get("pid") in (None, attempt["pid"])
+            if mine and attempt["t"] - UNWRITTEN <= fault["t"] <= until:
+                return fault
+        return None
+
+
+def _by_job(lines: Iterable[Line], what: str) -> defaultdict[str, list[Line]]:
+    found: defaultdict[str, list[Line]] = defaultdict(list)
+    for line in lines:
+        if line["what"] == what:
+            found[line["job"]].append(line)
+    return found
+
+
+def _fate(job: str, round_: _Round, limits: Limits, verdict: Verdict) -> Iterator[str]:
+    """Accepted means: over in the end, once, and with the outcome of an attempt that happened."""
+    final = round_.finals.get(job)
+    if final is None or final["status"] not in OVER:
+        verdict.lost += 1
+        yield f"lost: {job} is {final['status'] if final else 'gone'}"
+        return
+    overs = [over["status"] for over in round_.overs[job]]
+    if overs != [final["status"]]:
+        yield f"{job} is {final['status']}, but was announced as {overs or 'nothing'}"
+    if final["status"] == "completed":
+        attempt = final["attempt"]
+        if final.get("result") != attempt:
+            yield f"{job} has the result of attempt {final.get('result')} under attempt {attempt}"
+        if (job, attempt) not in round_.ends:
+            yield f"{job} is completed by attempt {attempt}, which never came to its end"
+    elif final.get("reason") in limits.fails:
+        verdict.failed += 1
+    else:
+        yield f"{job} is {final['status']}: {final.get('reason')}"
+    if final["retries"] and not limits.retries:
+        yield f"{job} has spent {final['retries']} retries"
+    if final["lost"] and not limits.losses:
+        yield f"{job} has lost {final['lost']} leases of workers that lived"
+
+
+def _attempts(job: str, round_: _Round, limits: Limits, verdict: Verdict) -> Iterator[str]:
+    """An attempt number is used once, rises, and a job runs again only if a fault hit the attempt before."""
+    starts = round_.starts[job]
+    numbers = [start["attempt"] for start in starts]
+    for number, times in Counter(numbers).items():
+        if times > 1:
+            yield f"{job}: attempt {number} began {times} times"
+    if numbers != sorted(numbers):
+        yield f"{job}: its attempts began in the order {numbers}"
+    for before, after in pairwise(starts):
+        fault = round_.hit(before, after["t"])
+        if fault is None:
+            yield f"{job}: attempt {after['attempt']} began, but no fault had hit attempt {before['attempt']}"
+            continue
+        verdict.duplicated += 1
+        if not limits.duplicates:
+            yield f"{job} ran twice"
+        end = round_.ends.get((job, before["attempt"]))
+        if end and end["t"] + UNWRITTEN < fault["t"]:
+            yield f"{job} ran again, though attempt {before['attempt']} had ended {fault['t'] - end['t']:.1f} s earlier"
+        waited = after["t"] - fault["t"]
+        verdict.reruns.append(waited)
+        if limits.rerun is not None and waited > limits.rerun:
+            yield f"{job} was started again after {waited:.2f} s, the limit is {limits.rerun:.2f} s"
+
+
+def _consuming(round_: _Round, limits: Limits, verdict: Verdict) -> Iterator[str]:
+    if limits.consume is None or not round_.healed:
+        return
+    healed = round_.healed[-1]
+    later = [start["t"] for starts in round_.starts.values() for start in starts if start["t"] > healed]
+    if not later:
+        yield "no job began after it was healed: the round shows nothing"
+        return
+    verdict.consume = min(later) - healed
+    if verdict.consume > limits.consume:
+        yield f"the first job began {verdict.consume:.2f} s after it was healed, the limit is {limits.consume:.2f} s"
