@@ -22,8 +22,10 @@ from jobq.errors import (
     JobCancelled,
     JobFailed,
     JobNotFound,
+    QueueFull,
     ResultExpired,
     ResultTimeout,
+    StoreUnavailable,
 )
 from jobq.events import RELOOK, Waiters
 from jobq.job import DEFAULT_QUEUE, UUID, Job, Status, SubmitOptions
@@ -32,14 +34,17 @@ from jobq.record import inline_payload, is_canonical, parse
 from jobq.settings import NAME, Settings
 from jobq.store.connect import Server, connect
 from jobq.store.inspect import Inspector
+from jobq.store.readiness import Readiness
 from jobq.store.store import SUBMIT_BATCH, FinishedJobs, Store, Submission
 from jobq.task import JobSpec, Registry, check_size
+from jobq.telemetry import logger, warn
 
 R = TypeVar("R")
 T = TypeVar("T")
 
 SUBMIT_BYTES = 512 * 1024
 """Payload bytes that go to the server in one call at most."""
+NOT_OPEN = "the client is not open: use it in a `with` statement, or call open()"
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +118,7 @@ class Client:
         self._store: Store | None = None
         self._waiters: Waiters | None = None
         self._inspector: Inspector | None = None
+        self._readiness: Readiness | None = None
 
     async def __aenter__(self) -> Self:
         await self.open()
@@ -126,11 +132,13 @@ class Client:
     async def open(self) -> None:
         """Find the server and see that it answers. Raises ConfigError."""
         self._server = await connect(self.settings)
+        warn(self._server.warnings)
         self.attach(self._server.store(), self._server.finished(), self._server.inspector())
 
     def attach(self, store: Store, finished: FinishedJobs, inspector: Inspector | None = None) -> None:
         """Use these instead of opening a server's."""
         self._store, self._waiters, self._inspector = store, Waiters(finished), inspector
+        self._readiness = Readiness(store, self.settings, _alarm)
 
     async def close(self) -> None:
         if self._waiters:
@@ -141,7 +149,7 @@ class Client:
             await self._inspector.close()
         if self._server:
             await asyncio.to_thread(self._server.close)
-        self._server = self._store = self._waiters = self._inspector = None
+        self._server = self._store = self._waiters = self._inspector = self._readiness = None
 
     @property
     def is_open(self) -> bool:
@@ -163,24 +171,46 @@ class Client:
     ) -> JobHandle[Any]:
         """Store one job: `task.job(…)`, or a task's name and its arguments.
 
-        Raises BadRequest (UnknownTask, InvalidPayload, PayloadTooLarge among them): then nothing was stored.
+        Raises BadRequest (UnknownTask, InvalidPayload, PayloadTooLarge among them) and QueueFull: nothing was stored.
         """
         spec = task if isinstance(task, JobSpec) else self.spec(task, payload)
         return (await self.submit_many([spec.with_options(**options) if options else spec]))[0]
 
     async def submit_many(self, specs: Iterable[JobSpec[R]], *, atomic: bool = False) -> list[JobHandle[R]]:
-        """Store many, up to 200 a call. All are checked before the first is stored; on StoreUnavailable some may be.
+        """Store many, up to 200 a call. All are checked before the first is stored.
 
+        Raises QueueFull when some found no room (all others are stored), or another StoreUnavailable when it had to
+        end early; `stored` and `refused` of the error say which. What got no answer is refused there, and may be
+        stored.
         With `atomic` at most 200, in one call: either all are stored or none.
         """
         planned = [(spec, self._row(spec)) for spec in specs]
         if atomic and len(planned) > SUBMIT_BATCH:
             raise BadRequest(f"at most {SUBMIT_BATCH} jobs can be stored all or nothing")
         handles: list[JobHandle[R]] = []
+        refused: list[int] = []
         for batch in [planned] if atomic else _batches(planned):
-            verdicts = await self._open_store.submit([row for _, row in batch])
-            handles += [self._handle(spec, row, verdict) for (spec, row), verdict in zip(batch, verdicts, strict=True)]
+            done = len(handles) + len(refused)
+            try:
+                rows = [row for _, row in batch]
+                verdicts = await self._open_store.submit(rows, self.settings.max_queued, atomic=atomic)
+            except StoreUnavailable as error:
+                error.stored, error.refused = handles, [*refused, *range(done, len(planned))]
+                raise
+            for place, ((spec, row), verdict) in enumerate(zip(batch, verdicts, strict=True), done):
+                if verdict == "full":
+                    refused.append(place)
+                else:
+                    handles.append(self._handle(spec, row, verdict))
+        if refused:
+            raise self._queue_full(planned[refused[0]][1].queue, handles, refused)
         return handles
+
+    def _queue_full(self, queue: str, handles: list[JobHandle[R]], refused: list[int]) -> QueueFull:
+        most = self.settings.max_queued
+        error = QueueFull(f"queue {queue} is full: {most} jobs or more are ready in it (JOBQ_MAX_QUEUED); try later")
+        error.stored, error.refused = handles, refused
+        return error
 
     def spec(self, task: str, payload: Mapping[str, Any] | bytes | None = None) -> JobSpec[Any]:
         """A request by name. Bytes are JSON, kept as they are."""
@@ -280,12 +310,19 @@ class Client:
     def inspect(self) -> Inspector:
         """What is in the queue, for people."""
         if self._inspector is None:
-            raise RuntimeError("the client is not open: use it in a `with` statement, or call open()")
+            raise RuntimeError(NOT_OPEN)
         return self._inspector
 
     async def writable(self) -> None:
         """Raise StoreUnavailable unless a submit would be accepted now."""
         await self._open_store.writable()
+
+    async def ready(self) -> None:
+        """Raise StoreUnavailable unless a submit would be accepted, and by a server that is fit to keep jobs (else it
+        is StoreUnfit). A yes is believed for two seconds; all who ask meanwhile share it. What is unfit is logged."""
+        if self._readiness is None:
+            raise RuntimeError(NOT_OPEN)
+        await self._readiness.check()
 
     async def _record(self, job_id: str) -> bytes:
         record = await self._open_store.record(check_id(job_id))
@@ -327,14 +364,18 @@ class Client:
     @property
     def _open_store(self) -> Store:
         if self._store is None:
-            raise RuntimeError("the client is not open: use it in a `with` statement, or call open()")
+            raise RuntimeError(NOT_OPEN)
         return self._store
 
     @property
     def _open_waiters(self) -> Waiters:
         if self._waiters is None:
-            raise RuntimeError("the client is not open: use it in a `with` statement, or call open()")
+            raise RuntimeError(NOT_OPEN)
         return self._waiters
+
+
+def _alarm(reason: str) -> None:
+    logger().error("the server is not fit for use", reason=reason)
 
 
 def check_id(job_id: str) -> str:

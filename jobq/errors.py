@@ -16,7 +16,9 @@
     ├── ResultTimeout         not over yet (also a TimeoutError)
     ├── CorruptRecord         somebody else wrote something unreadable under the job's key
     └── StoreUnavailable      Redis does not answer, or refuses writes
-        └── StoreFull
+        ├── StoreFull
+        ├── StoreUnfit        it would lose jobs, or has lost them
+        └── QueueFull         this queue takes no more for now
 
 Each carries the HTTP status and the problem slug under which the HTTP side reports it (RFC 9457).
 """
@@ -24,7 +26,7 @@ Each carries the HTTP status and the problem slug under which the HTTP side repo
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 class JobqError(Exception):
@@ -163,6 +165,13 @@ class StoreUnavailable(JobqError):
     status = 503
     slug = "store-unavailable"
     title = "The job store is unavailable"
+    retry_after: ClassVar[int] = 1
+    """Seconds after which to try again."""
+
+    stored: Sequence[Any] = ()
+    """Of `submit_many`: the handles of the jobs that were stored all the same."""
+    refused: Sequence[int] = ()
+    """Of `submit_many`: the places, in what it was given, of those that were not, or that nothing was heard of."""
 
 
 class StoreFull(StoreUnavailable):
@@ -170,3 +179,20 @@ class StoreFull(StoreUnavailable):
 
     slug = "store-full"
     title = "The job store is full"
+    retry_after = 5
+
+
+class StoreUnfit(StoreUnavailable):
+    """Redis is set up so that it would lose jobs, or it has just lost all it held. Its operator has to act."""
+
+    slug = "store-unfit"
+    title = "The job store is not fit for use"
+    retry_after = 5
+
+
+class QueueFull(StoreUnavailable):
+    """As many jobs are ready in the queue as `JOBQ_MAX_QUEUED` allows; submits are taken again when some have run."""
+
+    slug = "queue-full"
+    title = "The queue is full"
+    retry_after = 5

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import json
 import re
+from bisect import bisect_right
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from itertools import accumulate
 from time import time
 from typing import Any, TypedDict
 
@@ -27,7 +29,7 @@ MAX_PAYLOAD = 64 * 1024
 MAX_RESULT = 1024 * 1024
 """Bytes of JSON a result may have."""
 MAX_ERROR_TEXT = 8 * 1024
-"""Characters kept of an error's message and of its traceback; the middle of anything longer is left out."""
+"""Bytes that an error's message, and its traceback, may take in a record; the middle of anything longer is left out."""
 
 
 class Status(StrEnum):
@@ -165,10 +167,16 @@ class JobError:
 
 def shorten(text: str) -> str:
     text = text.encode("utf-8", "backslashreplace").decode()  # many readers refuse a lone surrogate
-    if len(text) <= MAX_ERROR_TEXT:
+    if len(_fitting(text, MAX_ERROR_TEXT)) == len(text):
         return text
-    half = MAX_ERROR_TEXT // 2
-    return f"{text[:half]}\n… {len(text) - 2 * half} characters left out …\n{text[-half:]}"
+    begin, end = _fitting(text, MAX_ERROR_TEXT // 2), _fitting(text[::-1], MAX_ERROR_TEXT // 2)[::-1]
+    return f"{begin}\n… {len(text) - len(begin) - len(end)} characters left out …\n{end}"
+
+
+def _fitting(text: str, most: int) -> str:
+    """As much of its beginning as takes no more than so many bytes in a record: a control character takes six."""
+    sizes = accumulate(6 if character in "{}" else len(json.dumps(character)) - 2 for character in text[:most])
+    return text[: bisect_right(list(sizes), most)]
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True)

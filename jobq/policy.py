@@ -54,6 +54,13 @@ class Cancelled:
 
 
 @dataclass(frozen=True, slots=True)
+class Lost:
+    """Its process died under it. That spends a loss, as the death of a worker does, and no retry."""
+
+    error: JobError
+
+
+@dataclass(frozen=True, slots=True)
 class Released:
     """Given back unfinished: the worker stops."""
 
@@ -63,7 +70,7 @@ class Unknown:
     """This worker has no task of that name."""
 
 
-Outcome = Completed | Failed | Postponed | Refused | Cancelled | Released | Unknown
+Outcome = Completed | Failed | Postponed | Refused | Cancelled | Lost | Released | Unknown
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +78,7 @@ class Transition:
     """One row of the settle script: what to do, the record as it shall read, and what goes with it."""
 
     outcome: str
-    """`complete retry fail cancel release park`."""
+    """`complete retry fail cancel lose release park`."""
     job: Job
     body: bytes = b""
     """The result of `complete`."""
@@ -87,6 +94,7 @@ class Rules:
     backoff: float
     timeout: float | None
     on: tuple[type[BaseException], ...] = (Exception,)
+    max_lost: int = 3
 
     @classmethod
     def of(cls, stated: Stated, task: Task[..., object] | None, settings: Settings) -> Rules:
@@ -97,6 +105,7 @@ class Rules:
             backoff=_said(stated.backoff, retry.backoff if retry else None, settings.retry_backoff),
             timeout=_said(stated.timeout, settings.timeout if timeout is ... else timeout, None),
             on=retry.on if retry else (Exception,),
+            max_lost=settings.max_lost,
         )
 
 
@@ -121,6 +130,8 @@ def settle(
             return Transition("fail", _over(job, Status.FAILED, error, now))
         case Cancelled(reason):
             return Transition("cancel", _over(job, Status.CANCELLED, cancelled(reason), now))
+        case Lost(error):
+            return _lose_or_fail(job, error, rules, now)
         case Released():
             return Transition("release", job)
         case Unknown():
@@ -144,6 +155,13 @@ def _retry_or_fail(job: Job, error: JobError, rules: Rules, now: int, wait: floa
     due = now + round(min(wait, MAX_DELAY) * 1000) if wait > 0 else None
     again = replace(job, retries=job.retries + 1, error_text=error.text())
     return Transition("retry", again, due=due)
+
+
+def _lose_or_fail(job: Job, error: JobError, rules: Rules, now: int) -> Transition:
+    lost = replace(job, lost=job.lost + 1, error_text=error.text())
+    if lost.lost >= rules.max_lost:
+        return Transition("fail", _over(lost, Status.FAILED, error, now))
+    return Transition("lose", lost)
 
 
 def _over(job: Job, status: Status, error: JobError | None, now: int) -> Job:

@@ -16,11 +16,13 @@ from jobq.errors import CorruptRecord
 from jobq.job import DEFAULT_QUEUE, Job, Status
 from jobq.settings import NAME
 
+_MS = r"(\d{1,15})"
+"""Milliseconds, or a count: a longer number is none that a script could use as a score."""
 _CANONICAL = re.compile(
-    r'\{"job_id":"([^"]+)","task":"(' + NAME.pattern + r')","status":"([a-z]+)","retries":(\d+),"attempt":(\d+)'
-    r',"lost":(\d+),"created_at":(\d+)(?:,"queue":"(' + NAME.pattern + r')")?(?:,"priority":(\d))?'
-    r'(?:,"expires_at":(\d+))?(?:,"run_at":(\d+))?(?:,"started_at":(\d+))?(?:,"worker":"([^"]*)")?(?:,"finished_at":(\d+))?'
-    r'(?:,"error":(\{[^{}]*\}))?((?:,.*)?)\}',
+    rf'\{{"job_id":"([^"]+)","task":"({NAME.pattern})","status":"([a-z]+)","retries":{_MS},"attempt":{_MS}'
+    rf',"lost":{_MS},"created_at":{_MS}(?:,"queue":"({NAME.pattern})")?(?:,"priority":(\d))?'
+    rf'(?:,"expires_at":{_MS})?(?:,"run_at":{_MS})?(?:,"started_at":{_MS})?(?:,"worker":"([^"]*)")?'
+    rf'(?:,"finished_at":{_MS})?(?:,"error":(\{{[^{{}}]*\}}))?((?:,.*)?)\}}',
     re.DOTALL | re.ASCII,
 )
 
@@ -95,7 +97,7 @@ _KNOWN = {
 
 
 def _count(value: Any) -> int:
-    return value if type(value) is int and 0 <= value < 2**53 else 0
+    return value if type(value) is int and 0 <= value < 10**15 else 0
 
 
 def split_members(text: str) -> dict[str, str]:

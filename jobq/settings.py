@@ -69,6 +69,10 @@ Slots = Annotated[int, Field(ge=1, le=10_000)]
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_comma_separated)]
 
 
+Allowed = Literal["version", "permissions", "eviction", "aof", "replay"]
+"""Names of findings in `store/checks.py`."""
+
+
 class Settings(BaseSettings):
     """Everything that can be set about jobq. Times are seconds."""
 
@@ -79,6 +83,8 @@ class Settings(BaseSettings):
     redis_url: str | None = Field(None, validation_alias=AliasChoices("JOBQ_REDIS_URL", "REDIS_URL"))
     data_dir: ProjectPath = Path(".jobq")
     durability: Durability = Durability.FAST
+    allow: Annotated[tuple[Allowed, ...], NoDecode, BeforeValidator(_comma_separated)] = ()
+    """What a server may be although a start would refuse it."""
     app: str = "tasks:registry"
 
     host: str = "127.0.0.1"
@@ -95,6 +101,8 @@ class Settings(BaseSettings):
     max_retries: int = Field(3, ge=0, le=1000)
     retry_backoff: float = Field(1.0, ge=0, le=600.0)
     max_lost: int = Field(3, ge=1, le=1000)
+    max_queued: int = Field(1_000_000, ge=1)
+    """Ready jobs of one queue, beyond which a submit to it is refused."""
 
     result_ttl: int = Field(86_400, ge=1)
     retention: int = Field(86_400, ge=1)

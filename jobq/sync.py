@@ -13,12 +13,15 @@ from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, Unpack, overload
 
 from jobq.client import Client, JobDetails, JobHandle
+from jobq.errors import StoreUnavailable
 from jobq.events import LONGEST_READ, RELOOK
 from jobq.job import Job, Status, SubmitOptions
 from jobq.settings import Settings
 from jobq.store.blocking import connect, drive
+from jobq.store.readiness import Readiness
 from jobq.store.store import RETRIABLE, FinishedJobs
 from jobq.task import JobSpec, Registry
+from jobq.telemetry import warn
 
 R = TypeVar("R")
 
@@ -106,16 +109,23 @@ class SyncClient:
         """Store one job: `task.job(…)`, or a task's name and its arguments.
 
         Inside a database transaction, call it after the commit: a worker may be quicker than that.
-        Raises BadRequest (UnknownTask, InvalidPayload, PayloadTooLarge among them): then nothing was stored.
+        Raises BadRequest (UnknownTask, InvalidPayload, PayloadTooLarge among them) and QueueFull: nothing was stored.
         """
         return SyncJobHandle(drive(self._client.submit(task, payload, **options)))
 
     def submit_many(self, specs: Iterable[JobSpec[R]], *, atomic: bool = False) -> list[SyncJobHandle[R]]:
-        """Store many, up to 200 a call. All are checked before the first is stored; on StoreUnavailable some may be.
+        """Store many, up to 200 a call. All are checked before the first is stored.
 
+        Raises QueueFull when some found no room (all others are stored), or another StoreUnavailable when it had to
+        end early; `stored` and `refused` of the error say which. What got no answer is refused there, and may be
+        stored.
         With `atomic` at most 200, in one call: either all are stored or none.
         """
-        return [SyncJobHandle(handle) for handle in drive(self._client.submit_many(specs, atomic=atomic))]
+        try:
+            return [SyncJobHandle(handle) for handle in drive(self._client.submit_many(specs, atomic=atomic))]
+        except StoreUnavailable as error:
+            error.stored = [SyncJobHandle(handle) for handle in error.stored]
+            raise
 
     def get(self, job_id: str) -> Job:
         """The job as it is now. Raises JobNotFound, CorruptRecord."""
@@ -159,6 +169,11 @@ class SyncClient:
         """Raise StoreUnavailable unless a submit would be accepted now."""
         drive(self._client.writable())
 
+    def ready(self) -> None:
+        """Raise StoreUnavailable unless a submit would be accepted, and by a server that is fit to keep jobs (else it
+        is StoreUnfit). It is asked each time."""
+        drive(self._client.ready())
+
 
 class _BlockingClient(Client):
     """`Client` over blocking connections: what it awaits is done by then."""
@@ -171,6 +186,7 @@ class _BlockingClient(Client):
         if self._server is not None:
             return
         server = connect(self.settings)
+        warn(server.warnings)
         self._store, self._inspector, self._finished = server.store(), server.inspector(), server.finished()
         self._server = server
 
@@ -181,6 +197,11 @@ class _BlockingClient(Client):
         if self._server is not None:
             self._server.close()
         self._server = self._store = self._inspector = self._finished = None
+
+    async def ready(self) -> None:
+        wrong = await Readiness(self._open_store, self.settings, lambda _: None).ask()
+        if wrong:
+            raise wrong
 
     async def settled(self, job_id: str, timeout: float | None = None) -> JobDetails:
         deadline = math.inf if timeout is None else time.monotonic() + timeout

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Iterable
 
 import structlog
 from structlog.typing import FilteringBoundLogger, Processor
@@ -38,3 +39,10 @@ def configure(settings: Settings) -> None:
 def logger() -> FilteringBoundLogger:
     log: FilteringBoundLogger = structlog.get_logger()
     return log
+
+
+def warn(lines: Iterable[str]) -> None:
+    """Log these where somebody set up the logging. Elsewhere they would end up on stdout, among a program's data."""
+    if structlog.is_configured():
+        for line in lines:
+            logger().warning(line)

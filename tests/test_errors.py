@@ -79,6 +79,8 @@ def test_python_s_own_kinds(error: type[JobqError], kind: type[Exception]) -> No
         (errors.ResultTimeout, 504),
         (errors.StoreUnavailable, 503),
         (errors.StoreFull, 503),
+        (errors.StoreUnfit, 503),
+        (errors.QueueFull, 503),
     ],
 )
 def test_statuses(error: type[JobqError], status: int) -> None:

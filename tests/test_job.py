@@ -22,7 +22,7 @@ from tests.support.servers import Valkey
 ID = "0190a7b4-5c2e-7d31-9f00-0123456789ab"
 
 NAMES = st.from_regex(r"[a-z][a-z0-9_.-]{0,63}", fullmatch=True)
-MS = st.integers(0, 2**53 - 1)
+MS = st.integers(0, 10**15 - 1)
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | TEXTS,
@@ -60,7 +60,8 @@ JOBS = st.builds(
 MEMBERS_TOO_FAR = [
     ',"queue":"mail"', ',"queue":"' + "q" * 65 + '"', ',"queue":"UPPER CASE"', ',"queue":""', ',"queue":"a\\"b"',
     ',"priority":7', ',"priority":12', ',"priority":-1', ',"priority":1.5', ',"expires_at":5', ',"expires_at":5e3',
-    ',"run_at":5', ',"run_at":null', ',"started_at":5', ',"worker":"w"', ',"worker":"a\\"b"', ',"finished_at":5',
+    ',"run_at":5', ',"run_at":' + "9" * 16, ',"run_at":null',
+    ',"started_at":5', ',"worker":"w"', ',"worker":"a\\"b"', ',"finished_at":5',
     ',"error":{"type":"E"}', ',"error":{"a":{"b":1}}', ',"error":null', ',"error":{}', ' ,"x":1', ', "x":1',
     ',"x":{"y":"}"}', ',"x":[]', ".5", "e3", "  ", "\n", ',"x":9007199254740993', ',"payload":{"a":"{"}',
 ]  # fmt: skip
@@ -73,7 +74,7 @@ SPELLINGS = st.builds(
     ),
     st.sampled_from(["", "", "", " ", "\ufeff"]),
     st.sampled_from(["note"] * 4 + ["a" * 64, "a" * 65, "Note", "no te", "n\\u0065", "é"]),
-    st.tuples(*[st.sampled_from(["0", "7", "1795488299123", "-1", "1.5", "٣"])] * 3),
+    st.tuples(*[st.sampled_from(["0", "7", "1795488299123", "9" * 15, "9" * 16, "-1", "1.5", "٣"])] * 3),
     st.lists(st.sampled_from(MEMBERS_TOO_FAR), max_size=5),
     st.sampled_from(["", "", "", " ", "\n", "}"]),
 )
@@ -359,6 +360,13 @@ class TestError:
         assert short.endswith("b" * (MAX_ERROR_TEXT // 2))
         assert "11808 characters left out" in short
         assert "x" * MAX_ERROR_TEXT == shorten("x" * MAX_ERROR_TEXT)
+
+    @pytest.mark.parametrize("character", ["\x00", "{", "é", "😀", "\ud800"])
+    def test_what_counts_is_what_is_stored(self, character: str) -> None:
+        """Characters that take several bytes in a record do not make it larger than others do."""
+        error = JobError("Error", character * MAX_ERROR_TEXT, "error", character * MAX_ERROR_TEXT)
+
+        assert len(error.text()) < 2 * MAX_ERROR_TEXT + 300
 
 
 def spelt_out(options: dict[str, Any]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from jobq.policy import (
     Cancelled,
     Completed,
     Failed,
+    Lost,
     Outcome,
     Postponed,
     Refused,
@@ -34,6 +36,7 @@ JOB = Job(
     queue="mail", priority=3, started_at=NOW - 1000, worker="w", tail=',"x":[]',
 )  # fmt: skip
 ERROR = JobError("ValueError", "a {b}", "error")
+DIED = JobError("ProcessDied", "its process was ended by SIGSEGV", "lost")
 RULES = Rules(max_retries=3, backoff=1.0, timeout=300.0)
 
 
@@ -143,6 +146,30 @@ class TestOutcomes:
         )  # fmt: skip
         assert {"type": "Cancelled", "message": message, "reason": "cancelled"} == transition.job.error
 
+    def test_lost_below_the_limit(self) -> None:
+        """A process that died costs a loss and no retry; the job goes back at once, whatever its back-off."""
+        expected = replace(JOB, lost=2, error_text=DIED.text())
+        assert Transition("lose", expected) == after(Lost(DIED), rules=Rules(0, 60.0, None))
+
+    def test_lost_once_too_often(self) -> None:
+        """The last loss fails the job with reason `lost` and how its process ended, with retries left."""
+        job = replace(JOB, lost=2)
+        expected = replace(JOB, lost=3, status=Status.FAILED, finished_at=NOW, error_text=DIED.text())
+
+        assert Transition("fail", expected) == after(Lost(DIED), job)
+        assert "lost" == reason(after(Lost(DIED), job))
+
+    @pytest.mark.parametrize("max_lost", [1, 2, 5])
+    def test_lost_as_often_as_allowed(self, max_lost: int) -> None:
+        """A job that always kills its process runs `JOBQ_MAX_LOST` times."""
+        job, attempts, word = Job(JOB.job_id, "note"), 0, "lose"
+        while word == "lose":
+            attempts += 1
+            transition = after(Lost(DIED), job, Rules(3, 0.0, None, max_lost=max_lost))
+            job, word = transition.job, transition.outcome
+
+        assert ("fail", max_lost, max_lost, 0) == (word, attempts, job.lost, job.retries)
+
     @pytest.mark.parametrize(("outcome", "word"), [(Released(), "release"), (Unknown(), "park")])
     def test_given_back(self, outcome: Outcome, word: str) -> None:
         """Released and unknown jobs go back as they are."""
@@ -158,14 +185,16 @@ class TestOutcomes:
             Cancelled("x"),
             Released(),
             Unknown(),
+            Lost(DIED),
         ],
     )
     def test_what_no_outcome_changes(self, outcome: Outcome) -> None:
         """Identity, place and counters of claims are not policy's; the tail is only added to."""
         job = after(outcome).job
 
-        for name in ("job_id", "task", "queue", "priority", "created_at", "attempt", "lost", "worker", "started_at"):
+        for name in ("job_id", "task", "queue", "priority", "created_at", "attempt", "worker", "started_at"):
             assert getattr(JOB, name) == getattr(job, name), name
+        assert (JOB.lost + 1 if isinstance(outcome, Lost) else JOB.lost) == job.lost
         assert job.tail.startswith(JOB.tail)
         assert json.loads(job.text())["x"] == []
 
@@ -224,6 +253,11 @@ class TestRules:
         """One thing said leaves the others to who is next."""
         task = self.task(retry=Retry(2))
         assert Rules(2, 7.0, 1.0) == Rules.of(Stated(timeout=1.0), task, self.SETTINGS)
+
+    def test_losses_are_the_service_s_alone(self) -> None:
+        """How many losses a job may have, no task and no submitter says."""
+        rules = Rules.of(Stated(max_retries=1), self.task(retry=Retry(2)), Settings(max_lost=7))
+        assert (1, 7) == (rules.max_retries, rules.max_lost)
 
     def test_no_timeout(self) -> None:
         """A task may have no timeout, and so may the service; a submitter may give one all the same."""

@@ -14,11 +14,12 @@ from pydantic import AliasChoices, SecretStr, TypeAdapter
 from jobq import Settings
 from jobq.cli.frame import FAILED, clean
 from jobq.cli.show import document, model, on_terminal, rows
-from jobq.doctor import Finding, examine
+from jobq.doctor import examine
 from jobq.http.views import TaskInfo, TaskList
 from jobq.job import Stated
 from jobq.launch import load_app, load_settings
 from jobq.policy import Rules
+from jobq.store.checks import Finding
 
 MASK = "***"
 MARKS = {"ok": ("✓", 32), "warning": ("!", 33), "error": ("✗", 31)}

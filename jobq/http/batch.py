@@ -11,7 +11,7 @@ from fastapi import APIRouter, Body, Depends, Query, Request
 from pydantic import ValidationError
 
 from jobq.client import Client
-from jobq.errors import BadRequest, JobqError, StoreFull, StoreUnavailable
+from jobq.errors import BadRequest, JobqError, QueueFull, StoreFull, StoreUnavailable
 from jobq.http.auth import bearer
 from jobq.http.deps import ClientDep, payload_of
 from jobq.http.errors import BodyTooLarge, Misfit, NotJson, Unauthorized, WrongMediaType, problem_of, told
@@ -47,7 +47,8 @@ router = APIRouter(prefix="/jobs", tags=["jobs"], route_class=BatchRoute, depend
     response_model_exclude_unset=True,
     response_description="Those that could be are stored, and for each of the others it says why it is not.",
     responses=responses(
-        NotJson, Unauthorized, BodyTooLarge, WrongMediaType, BadRequest, StoreUnavailable, StoreFull
+        NotJson, Unauthorized, BodyTooLarge, WrongMediaType, BadRequest, StoreUnavailable, StoreFull,
+        QueueFull,
     ),
 )  # fmt: skip
 async def submit_batch(
@@ -66,7 +67,7 @@ async def submit_batch(
 
 async def _store_lots(client: Client, request: Request, jobs: list[Any], payloads: list[bytes]) -> BatchAccepted:
     """In lots, so that other requests have their turn in between."""
-    stored = BatchAccepted(accepted=[], rejected=[])
+    stored, failed = BatchAccepted(accepted=[], rejected=[]), None
     for start in range(0, len(jobs), SUBMIT_BATCH):
         stop = min(start + SUBMIT_BATCH, len(jobs))
         specs: dict[int, JobSpec[Any]] = {}
@@ -76,12 +77,18 @@ async def _store_lots(client: Client, request: Request, jobs: list[Any], payload
             except JobqError as error:
                 stored.rejected.append(_rejection(request, index, error))
         try:
-            stored.accepted += [handle.job_id for handle in await client.submit_many(specs.values())]
+            handles = await client.submit_many(specs.values())
         except StoreUnavailable as error:
-            if not stored.accepted:
-                raise
-            stored.rejected += [_rejection(request, index, error) for index in (*specs, *range(stop, len(jobs)))]
+            failed, handles = error, list(error.stored)
+            refused = [list(specs)[place] for place in error.refused or range(len(specs))]
+            if not isinstance(error, QueueFull):
+                refused += range(stop, len(jobs))
+            stored.rejected += [_rejection(request, index, error) for index in refused]
+        stored.accepted += [handle.job_id for handle in handles]
+        if failed and not isinstance(failed, QueueFull):
             break
+    if failed and not stored.accepted:
+        raise failed
     return stored
 
 

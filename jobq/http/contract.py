@@ -11,6 +11,7 @@ from jobq.errors import (
     InvalidPayload,
     JobNotFound,
     PayloadTooLarge,
+    QueueFull,
     StoreFull,
     StoreUnavailable,
     UnknownTask,
@@ -32,7 +33,7 @@ router = APIRouter(tags=["jobs"], route_class=JobRoute, dependencies=[Depends(be
     response_description="The job is stored. `Location` is where to ask for its status.",
     responses=responses(
         NotJson, BadIdempotencyKey, Unauthorized, BodyTooLarge, PayloadTooLarge, WrongMediaType, BadRequest,
-        UnknownTask, InvalidPayload, IdempotencyMismatch, StoreUnavailable, StoreFull,
+        UnknownTask, InvalidPayload, IdempotencyMismatch, StoreUnavailable, StoreFull, QueueFull,
     ),
 )  # fmt: skip
 async def submit_job(

@@ -188,7 +188,7 @@ def _more(error: JobqError) -> dict[str, Any]:
 def _headers(error: JobqError) -> dict[str, str]:
     match error:
         case StoreUnavailable():
-            return {"Retry-After": "1"}
+            return {"Retry-After": str(error.retry_after)}
         case BodyTooLarge():
             return {"Connection": "close"}  # what was not read would be taken for the next request
         case Unauthorized():

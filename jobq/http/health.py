@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from jobq.errors import StoreFull, StoreUnavailable
+from jobq.errors import StoreFull, StoreUnavailable, StoreUnfit
 from jobq.http.deps import ClientDep
 from jobq.http.problems import responses
 from jobq.http.route import OpenRoute
@@ -19,8 +19,12 @@ async def healthz() -> Health:
     return Health()
 
 
-@router.get("/readyz", summary="Would a submit be accepted?", responses=responses(StoreUnavailable, StoreFull))
+@router.get(
+    "/readyz",
+    summary="Would a submit be accepted?",
+    responses=responses(StoreUnavailable, StoreFull, StoreUnfit),
+)
 async def readyz(client: ClientDep) -> Health:
-    """Asks the server whether it takes writes."""
-    await client.writable()
+    """Asks the server, every two seconds at most, whether it takes writes and is set up so that it keeps them."""
+    await client.ready()
     return Health()

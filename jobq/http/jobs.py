@@ -17,6 +17,7 @@ from jobq.errors import (
     JobFailed,
     JobNotFound,
     PayloadTooLarge,
+    QueueFull,
     ResultExpired,
     StoreFull,
     StoreUnavailable,
@@ -55,7 +56,7 @@ SOON = {"Retry-After": "1"}
         },
         **responses(
             NotJson, BadIdempotencyKey, Unauthorized, JobNotFound, BodyTooLarge, PayloadTooLarge, WrongMediaType,
-            BadRequest, UnknownTask, InvalidPayload, IdempotencyMismatch, StoreUnavailable, StoreFull,
+            BadRequest, UnknownTask, InvalidPayload, IdempotencyMismatch, StoreUnavailable, StoreFull, QueueFull,
         ),
     },
 )  # fmt: skip

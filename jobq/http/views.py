@@ -71,10 +71,18 @@ class WorkerInfo(BaseModel):
     tasks: list[str] = []
     concurrency: Annotated[int | None, Field(description="How many jobs it runs at once.")] = None
     running: Annotated[list[Uuid], Field(description="The ids of the jobs it holds.")]
+    consuming: Annotated[bool, Field(description="It takes jobs, and the server answers it.")]
+    pumped_ms: Annotated[
+        float | None, Field(description="How old its last answer to a claim was, as it was heard.")
+    ] = None
+    beat_ms: Annotated[float | None, Field(description="How old its last heartbeat was, as it was heard.")] = None
 
     @classmethod
     def of(cls, view: WorkerView) -> WorkerInfo:
-        known: dict[str, Any] = {"worker": view.worker, "seen_seconds": view.seen_seconds, "running": view.running}
+        known: dict[str, Any] = {
+            "worker": view.worker, "seen_seconds": view.seen_seconds, "running": view.running,
+            "consuming": view.consuming,
+        }  # fmt: skip
         try:
             started_at = rfc3339(view.about.get("started_at"))
             return cls.model_validate({**view.about, **known, "started_at": started_at})

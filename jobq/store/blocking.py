@@ -6,19 +6,19 @@ A coroutine over such a client has nothing to wait for and never suspends, so `d
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar, cast
 
 import redis
 from redis import BlockingConnectionPool
-from redis.asyncio.retry import Retry as AsyncRetry
-from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
-from jobq.errors import ConfigError
 from jobq.settings import Settings
-from jobq.store.connect import COMMAND_TIMEOUT, CONNECT_TIMEOUT, Server, _check, _cli, _redis_url
+from jobq.store.breaker import Breaker
+from jobq.store.connect import COMMAND_TIMEOUT, CONNECT_TIMEOUT, Server
 from jobq.store.embedded import Embedded
 from jobq.store.store import Store, Stored, told
 
@@ -58,6 +58,9 @@ class Blocking:
     async def aclose(self) -> None:
         self._mine().close()
 
+    async def drop_idle(self) -> None:
+        self._mine().connection_pool.disconnect(inuse_connections=False)
+
     async def __aenter__(self) -> Blocking:
         return self
 
@@ -96,8 +99,9 @@ class BlockingStore(Store):
 
     def __init__(self, store: Store) -> None:
         """`store` is over a `Blocking` client."""
-        super().__init__(store._client, store._scripts)
-        self._start_again = store._revive
+        super().__init__(store._client, store._scripts, store._revive)
+        # A thread that waits keeps nobody else waiting, and whoever started the server again need not be told to wait.
+        self._breaker = Breaker(pause=0.0)
 
     async def stored(self, job_id: str) -> Stored | None:
         (found,) = await self.stored_many([job_id])
@@ -106,20 +110,16 @@ class BlockingStore(Store):
         return found
 
     async def _call(self, call: Callable[[], Awaitable[T]]) -> T:
-        return await self._told(lambda: self._revived(call))
+        return await self._told(call)
 
-    async def _revived(self, call: Callable[[], Awaitable[T]]) -> T:
-        """The call; once more if an embedded server had to be started again."""
-        try:
-            return await call()
-        except RedisConnectionError:
-            if self._start_again is None:
-                raise
-        try:
-            self._start_again()
-        except ConfigError as error:
-            raise told(error) from error
-        return await call()
+    async def _start_again(self, revive: Callable[[], None]) -> None:
+        revive()
+
+    async def _sleep(self, seconds: float) -> None:
+        time.sleep(seconds)  # noqa: ASYNC251
+
+    async def _drop_idle(self) -> None:
+        await cast("Blocking", self._client).drop_idle()
 
 
 class BlockingServer(Server):
@@ -128,7 +128,7 @@ class BlockingServer(Server):
     def store(self) -> BlockingStore:
         return BlockingStore(super().store())
 
-    def _client(self, timeout: float, retry: AsyncRetry, max_connections: int) -> Any:
+    def _client(self, timeout: float, retries: int, max_connections: int) -> Any:
         """`max_connections` is meant for one event loop; here each thread in a call holds one."""
 
         def make() -> redis.Redis:
@@ -136,7 +136,7 @@ class BlockingServer(Server):
                 self.url,
                 socket_timeout=timeout,
                 socket_connect_timeout=CONNECT_TIMEOUT,
-                retry=Retry(retry._backoff, retry.get_retries()),
+                retry=Retry(NoBackoff(), retries),
                 max_connections=CONNECTIONS,
                 timeout=COMMAND_TIMEOUT,
             )
@@ -148,12 +148,8 @@ class BlockingServer(Server):
 def connect(settings: Settings) -> BlockingServer:
     """As `jobq.store.connect.connect`, in this thread."""
     if settings.redis_url is None:
-        embedded = Embedded.open(settings.data_dir, settings.durability)
-        return BlockingServer(embedded.endpoint.url, embedded.endpoint.cli, embedded)
-
-    server = BlockingServer(_redis_url(settings.redis_url), _cli(settings.redis_url))
-    drive(_check(server, settings.durability))
-    return server
+        return BlockingServer.of(Embedded.open(settings.data_dir, settings.durability))
+    return drive(BlockingServer.at(settings.redis_url).checked(settings))
 
 
 def empty(url: str) -> None:

@@ -7,21 +7,23 @@ of client here says what it wants.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
-from dataclasses import dataclass
-from typing import Any, cast
+from dataclasses import dataclass, replace
+from typing import Self
 from urllib.parse import urlsplit
 
 import redis
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry as AsyncRetry
-from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
 from jobq.errors import ConfigError
-from jobq.settings import Durability, Settings
+from jobq.settings import Settings
+from jobq.store import checks
+from jobq.store.checks import Finding
 from jobq.store.embedded import Embedded
+from jobq.store.facts import Facts, ask
 from jobq.store.inspect import Inspector
 from jobq.store.store import FinishedJobs, Heart, Marks, Store
 
@@ -42,16 +44,53 @@ class Server:
     cli: str
     """How a person opens it."""
     embedded: Embedded | None = None
+    warnings: tuple[str, ...] = ()
+    """What was wrong with it at the start, without being a reason to refuse it."""
+
+    @classmethod
+    def at(cls, url: str) -> Self:
+        """An external server. Nothing is asked of it yet."""
+        return cls(_redis_url(url), _cli(url))
+
+    @classmethod
+    def of(cls, embedded: Embedded) -> Self:
+        return cls(embedded.endpoint.url, embedded.endpoint.cli, embedded)
+
+    @property
+    def shown_cli(self) -> str:
+        """As `cli`, but never with a password."""
+        return "redis-cli …" if self.embedded else self.cli
+
+    async def facts(self) -> Facts:
+        """What it says of itself. Raises ConfigError with one line when it does not answer."""
+        try:
+            async with self._client(COMMAND_TIMEOUT, retries=0, max_connections=1) as client:
+                return await ask(client)
+        except (RedisError, OSError, ValueError) as error:
+            raise ConfigError(
+                f"cannot use the Redis at {without_password(self.url)} ({error}):"
+                " start it, correct JOBQ_REDIS_URL, or unset it to use the embedded server"
+            ) from None
+
+    async def findings(self, settings: Settings) -> list[Finding]:
+        """All that can be told from its facts. Raises ConfigError."""
+        return checks.examine(await self.facts(), settings, self.shown_cli, embedded=bool(self.embedded))
+
+    async def checked(self, settings: Settings) -> Self:
+        """This server, if it is one that keeps jobs. Raises ConfigError with one line that says what to do."""
+        findings = await self.findings(settings)
+        if wrong := checks.refused(findings, settings):
+            raise ConfigError(f"refused the Redis at {without_password(self.url)}: {checks.refusal(wrong)}")
+        return replace(self, warnings=tuple(checks.warnings(findings)))
 
     def store(self) -> Store:
-        """For calls that may be repeated: a pool, three more tries within about a second."""
-        retry = AsyncRetry(ExponentialWithJitterBackoff(base=0.05, cap=0.5), 3)
+        """For calls that may be repeated: a pool. The store repeats them itself, for it knows how others fared."""
         revive = self.embedded.ensure if self.embedded else None
-        return Store(self._client(COMMAND_TIMEOUT, retry, max_connections=64), revive=revive)
+        return Store(self._client(COMMAND_TIMEOUT, retries=0, max_connections=64), revive=revive)
 
     def lane(self) -> Store:
         """For the pump: one call in flight, repeated by its owner with the same `seq` and never by the library."""
-        return Store(self._client(COMMAND_TIMEOUT, AsyncRetry(NoBackoff(), 0), max_connections=1))
+        return Store(self._client(COMMAND_TIMEOUT, retries=0, max_connections=1))
 
     def marks(self) -> Marks:
         return Marks(self._blocking())
@@ -71,7 +110,7 @@ class Server:
         return Heart(client)
 
     def inspector(self) -> Inspector:
-        return Inspector(self._client(COMMAND_TIMEOUT, AsyncRetry(NoBackoff(), 1), max_connections=10))
+        return Inspector(self._client(COMMAND_TIMEOUT, retries=1, max_connections=10))
 
     async def revive(self) -> None:
         """Start the embedded server again if it is gone; any other comes back by itself. Raises ConfigError."""
@@ -83,33 +122,35 @@ class Server:
             self.embedded.close()
 
     def _blocking(self) -> Redis:
-        return self._client(LONGEST_BLOCK + CONNECT_TIMEOUT, AsyncRetry(NoBackoff(), 0), max_connections=1)
+        return self._client(LONGEST_BLOCK + CONNECT_TIMEOUT, retries=0, max_connections=1)
 
-    def _client(self, timeout: float, retry: AsyncRetry, max_connections: int) -> Redis:
+    def _client(self, timeout: float, retries: int, max_connections: int) -> Redis:
         # The plain pool raises when all its connections are in use; whoever comes then shall wait instead.
         pool = BlockingConnectionPool.from_url(
             self.url,
             socket_timeout=timeout,
             socket_connect_timeout=CONNECT_TIMEOUT,
-            retry=retry,
+            retry=AsyncRetry(NoBackoff(), retries),
             max_connections=max_connections,
             timeout=POOL_TIMEOUT,
         )
         return Redis.from_pool(pool)
 
 
+async def find(settings: Settings) -> Server:
+    """The server these settings mean; the embedded one is started if they name none. Raises ConfigError."""
+    if settings.redis_url is None:
+        return Server.of(await asyncio.to_thread(Embedded.open, settings.data_dir, settings.durability))
+    return Server.at(settings.redis_url)
+
+
 async def connect(settings: Settings) -> Server:
-    """Find the server these settings mean, start the embedded one if they name none, and see that it answers.
+    """As `find`, and see that it answers and keeps jobs. The embedded one is set up by ourselves.
 
     Raises ConfigError with one line that says what to do.
     """
-    if settings.redis_url is None:
-        embedded = await asyncio.to_thread(Embedded.open, settings.data_dir, settings.durability)
-        return Server(embedded.endpoint.url, embedded.endpoint.cli, embedded)
-
-    server = Server(_redis_url(settings.redis_url), _cli(settings.redis_url))
-    await _check(server, settings.durability)
-    return server
+    server = await find(settings)
+    return server if server.embedded else await server.checked(settings)
 
 
 def without_password(url: str) -> str:
@@ -129,25 +170,3 @@ def _cli(url: str) -> str:
     if parts.scheme == "unix":
         return f"redis-cli -s {parts.path}"
     return f"redis-cli -u {without_password(_redis_url(url))}"
-
-
-async def _check(server: Server, durability: Durability) -> None:
-    shown = without_password(server.url)
-    try:
-        async with server._client(COMMAND_TIMEOUT, AsyncRetry(NoBackoff(), 0), max_connections=1) as client:
-            await cast("Awaitable[Any]", client.ping())
-            if durability is Durability.FSYNC and not await _fsyncs(client):
-                raise ConfigError(
-                    f"JOBQ_DURABILITY=fsync, but {shown} does not run with appendonly yes and appendfsync always:"
-                    " set both there, or choose JOBQ_DURABILITY=fast"
-                )
-    except (RedisError, OSError, ValueError) as error:
-        raise ConfigError(
-            f"cannot use the Redis at {shown} ({error}):"
-            " start it, correct JOBQ_REDIS_URL, or unset it to use the embedded server"
-        ) from None
-
-
-async def _fsyncs(client: Redis) -> bool:
-    config = {**await client.config_get("appendonly"), **await client.config_get("appendfsync")}
-    return (config.get("appendonly"), config.get("appendfsync")) == ("yes", "always")

@@ -7,7 +7,7 @@ import json
 import re
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial, wraps
 from typing import Any, NamedTuple, ParamSpec, TypeVar
@@ -34,6 +34,8 @@ MOST_LOOKED_AT = 5000
 BATCH = 200
 HEADS = 10
 """Entries looked at of each list for the one that waits longest: the first may be of a job that is over."""
+LONGEST_SILENCE = 10.0
+"""Seconds without an answer of the server after which a worker is not taken for one that works."""
 EMITTED_ID = re.compile(r"[0-9]{1,19}-[0-9]{1,19}")
 
 
@@ -56,6 +58,16 @@ class QueueView:
         return sum(self.ready.values())
 
 
+def consuming(about: Mapping[str, Any], seen_seconds: float) -> bool:
+    """Whether a worker that said this of itself so long ago takes jobs and keeps those it has.
+
+    One in another language, or of an older version, need not tell how old its last answers are: being there counts.
+    """
+    ages = [about.get("pumped_ms", 0), about.get("beat_ms", 0)]
+    told = [age for age in ages if isinstance(age, int | float)]
+    return about.get("state", "running") == "running" and max(told, default=0) / 1000 + seen_seconds <= LONGEST_SILENCE
+
+
 @dataclass(frozen=True, slots=True)
 class WorkerView:
     """A worker that was heard of lately, and what it runs."""
@@ -63,7 +75,7 @@ class WorkerView:
     worker: str
     seen_seconds: float
     about: dict[str, Any]
-    """What it said of itself: host, pid, queues, concurrency, tasks, started_at, state."""
+    """What it said of itself: host, pid, queues, concurrency, tasks, started_at, state, pumped_ms, beat_ms."""
     running: list[str]
     """Ids of the jobs it holds."""
 
@@ -71,6 +83,10 @@ class WorkerView:
     def queues(self) -> set[str]:
         names = self.about.get("queues")
         return {name for name in names if isinstance(name, str)} if isinstance(names, list) else set()
+
+    @property
+    def consuming(self) -> bool:
+        return consuming(self.about, self.seen_seconds)
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,6 +39,8 @@ NAMES: Final = {
     "order": "job_order:",
     "progress": "job_progress",
     "idem": "job_idem:",
+    "epoch": "job_epoch",
+    "scrub": "job_scrub",
 }
 """What `key.<name>` in a script stands for, without the shard's tag. A trailing colon wants something after it."""
 

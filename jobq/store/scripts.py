@@ -27,8 +27,8 @@ from redis.exceptions import NoScriptError
 from jobq.store import keys
 
 TRANSITIONS = (
-    "submit", "pump", "adopt", "heartbeat", "emit", "cancel", "retry", "delete", "stage", "missing", "reap", "expire",
-    "unpark", "prune", "pause", "resume", "purge", "present", "leave",
+    "submit", "pump", "adopt", "heartbeat", "emit", "cancel", "retry", "delete", "stage", "missing", "reap", "scrub",
+    "expire", "unpark", "prune", "pause", "resume", "purge", "present", "leave",
 )  # fmt: skip
 
 LUA = files("jobq.store") / "lua"

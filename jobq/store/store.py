@@ -7,6 +7,8 @@ shielded. The pump's are never cancelled and pay nothing for that.
 from __future__ import annotations
 
 import asyncio
+import random
+import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar, cast
@@ -14,10 +16,13 @@ from typing import Any, NamedTuple, TypeVar, cast
 import redis
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoScriptError, OutOfMemoryError, RedisError
+from redis.exceptions import NoScriptError, OutOfMemoryError, RedisError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from jobq.errors import ConfigError, CorruptRecord, JobqError, StoreFull, StoreUnavailable
 from jobq.store import keys, scripts
+from jobq.store.breaker import Breaker
+from jobq.store.facts import Facts, ask
 from jobq.store.together import Together
 
 T = TypeVar("T")
@@ -26,6 +31,10 @@ SUBMIT_BATCH = 200
 SETTLE_BATCH = 200
 CLAIM_BATCH = 200
 HEARTBEAT_BATCH = 500
+PAUSES = (0.05, 0.1, 0.2)
+"""Seconds, or somewhat less, before a call whose connection broke is made again: a server that restarts, say."""
+LONG = 1.0
+"""Seconds after which a broken connection is as good as a time-out: redis-py tells one in the handshake so."""
 STORED_BATCH = 50
 """Jobs, each with up to 1.2 MiB of payload and result, that are read in one call."""
 
@@ -97,12 +106,15 @@ class Store:
         self._client = client
         self._scripts = transitions or scripts.load()
         self._revive = revive
+        self._breaker = Breaker()
         self._stored = Together(self.stored_many, STORED_BATCH)
 
-    async def submit(self, jobs: Sequence[Submission]) -> list[str]:
+    async def submit(self, jobs: Sequence[Submission], most: int = 0, *, atomic: bool = False) -> list[str]:
         """asked → pending, at most SUBMIT_BATCH. A verdict per job: `ok`, `repeat` (the id existed),
-        `replay:<id>` (made before under this idempotency key), `mismatch` (another request was)."""
-        return _words(await self._run("submit", [column for job in jobs for column in job]))
+        `replay:<id>` (made before under this idempotency key), `mismatch` (another request was), `full` (`most` jobs
+        were ready in its queue; 0 for no limit). With `atomic` one that is `full` makes all that are new so."""
+        rows = [column for job in jobs for column in job]
+        return _words(await self._run("submit", rows, most=most, atomic=int(atomic)))
 
     async def pump(
         self, lane: tuple[str, str], seq: int, settles: Sequence[Settlement], want: int, **limits: int | str
@@ -167,6 +179,11 @@ class Store:
         """Leases that ran out → queue or failed. Pairs of id and new status; 100 of them mean call again."""
         return [_pair(pair) for pair in await self._run("reap", max_lost=max_lost)]
 
+    async def scrub(self, longest: int, lease: int, pace: int) -> list[tuple[str, str]]:
+        """Go on for `longest` ms with the repair of what records and indexes disagree on; nothing within `pace` ms of
+        the last call. All in ms. Pairs of id and what was done."""
+        return [_pair(pair) for pair in await self._run("scrub", longest=longest, lease=lease, pace=pace)]
+
     async def expire(self) -> int:
         """Pending past `expires_at` → failed. How many were looked at; 100 means call again."""
         return int(await self._run("expire"))
@@ -204,17 +221,43 @@ class Store:
 
     async def writable(self) -> None:
         """Raise StoreUnavailable unless a submit would be accepted."""
-        await self._run("submit", [])
+        await self._run("submit", [], most=0, atomic=0)
 
-    async def uptime(self) -> tuple[int, int]:
-        """Seconds since the server started, and its clock in ms."""
+    async def load(self) -> int:
+        """Have the server load all scripts, so that it shows whether it can. How many."""
 
-        async def read() -> tuple[int, int]:
+        async def send() -> int:
+            for script in self._scripts.values():
+                await self._client.script_load(script.source)
+            return len(self._scripts)
+
+        return await self._call(send)
+
+    async def facts(self) -> Facts:
+        """What the server says of itself."""
+        return await self._call(lambda: ask(self._client))
+
+    async def epoch(self, new: str) -> str | None:
+        """The name of the server's data: `new` if they had none. None when a full server cannot take it."""
+
+        async def read() -> str | None:
+            pipe = self._client.pipeline(transaction=False)
+            pipe.set(keys.NAMES["epoch"], new, nx=True)
+            pipe.get(keys.NAMES["epoch"])
+            _, found = await pipe.execute(raise_on_error=False)
+            return found.decode() if isinstance(found, bytes) else None
+
+        return await self._call(read)
+
+    async def uptime(self) -> tuple[int, int, str]:
+        """Seconds since the server started, by its clock; that clock in ms; and a name for this run of the server."""
+
+        async def read() -> tuple[int, int, str]:
             pipe = self._client.pipeline(transaction=False)
             pipe.info("server")
             pipe.time()
             info, (seconds, micros) = await pipe.execute()
-            return int(info["uptime_in_seconds"]), seconds * 1000 + micros // 1000
+            return int(info["uptime_in_seconds"]), seconds * 1000 + micros // 1000, info["run_id"]
 
         return await self._call(read)
 
@@ -228,20 +271,56 @@ class Store:
         return await asyncio.shield(asyncio.ensure_future(self._told(call)))
 
     async def _told(self, call: Callable[[], Awaitable[T]]) -> T:
-        """The call, with redis-py's errors told in ours; once more if an embedded server had to be started again."""
+        """The call, with redis-py's errors told in ours. At once StoreUnavailable while the server is away."""
+        if not self._breaker.admits():
+            raise StoreUnavailable("Redis did not answer a moment ago; it is tried again twice a second")
         try:
-            return await call()
-        except RedisConnectionError as error:
-            if self._revive is None:
-                raise told(error) from error
-        except (RedisError, OSError) as error:
-            raise told(error) from error
-
-        try:
-            await asyncio.to_thread(self._revive)
-            return await call()
+            answer = await self._tried(call)
         except (RedisError, OSError, ConfigError) as error:
+            if is_away(error):
+                self._breaker.failed()
+            else:
+                self._breaker.answered()
             raise told(error) from error
+        self._breaker.answered()
+        return answer
+
+    async def _tried(self, call: Callable[[], Awaitable[T]]) -> T:
+        """The call, made again where that is promising."""
+        for pause in PAUSES:
+            began = time.monotonic()
+            try:
+                return await call()
+            except RETRIABLE as error:
+                if not await self._mended(error, time.monotonic() - began, pause):
+                    raise
+        return await call()
+
+    async def _mended(self, error: Exception, took: float, pause: float) -> bool:
+        """Whether the same call may go well now. Raises ConfigError when an embedded server does not start again."""
+        if isinstance(error, RedisTimeoutError) or took > LONG:
+            # The connection may be dead at its other end, and then so are those that idle. A new one tells; but if the
+            # server hangs, one call that waits once more is enough.
+            await self._drop_idle()
+            return self._breaker.failed()
+        if not isinstance(error, RedisConnectionError):
+            return False
+        if self._revive is not None:
+            await self._start_again(self._revive)
+            return True
+        if not self._breaker.is_open:
+            await self._sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311
+        # Another call may have given up meanwhile: then this one need not find out for itself.
+        return not self._breaker.is_open
+
+    async def _start_again(self, revive: Callable[[], None]) -> None:
+        await asyncio.to_thread(revive)
+
+    async def _sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+    async def _drop_idle(self) -> None:
+        await self._client.connection_pool.disconnect(inuse_connections=False)
 
 
 class Marks:
@@ -302,11 +381,18 @@ class Heart:
         try:
             return self._client.evalsha(self._script.sha, 1, keys.QUEUE, *argv)
         except NoScriptError:
-            return self._client.eval(self._script.source, 1, keys.QUEUE, *argv)
+            # Not EVAL: a right that nothing else here needs.
+            self._client.script_load(self._script.source)
+            return self._client.evalsha(self._script.sha, 1, keys.QUEUE, *argv)
 
 
 RETRIABLE: tuple[type[Exception], ...] = (RedisError, OSError)
 """What a pump call or a heartbeat may raise when the server is away."""
+
+
+def is_away(error: Exception) -> bool:
+    """The server did not answer; a refusal is an answer."""
+    return not isinstance(error, ResponseError)
 
 
 def told(error: Exception) -> JobqError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
@@ -13,11 +14,16 @@ from jobq.settings import Settings
 from jobq.store.store import Store
 from jobq.task import Registry
 from jobq.telemetry import logger
+from jobq.worker.leases import LONGEST_BEAT
 
 FULL = 100
 """What one call of a maintenance script does at most: so many mean that there may be more."""
 PATIENCE = 10_000
 """Ms for which a listed id may be without a record: a producer may push first."""
+STEP = 5
+"""Ms that a step of the scrubber takes of the server."""
+PACE = 400
+"""Ms between two of its steps, whichever worker makes them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,23 +52,36 @@ class ReapGuard:
     """When a reaper may act: not while leases may have run out for want of a heartbeat that could be written.
 
     It waits one lease after the server's start, after a jump of the server's clock against our monotonic one, and
-    after a call that took more than a second; a fresh process reaps only what it has seen run out twice. In seconds.
+    after a call that took more than a second. A fresh process cannot know of a jump just before its first look, so it
+    waits until heartbeats have come since. In seconds.
     """
 
     JUMP = 1.0
 
     def __init__(self, lease: float) -> None:
         self._lease = lease
+        self._fresh = min(lease / 3, LONGEST_BEAT) + 0.5
         self._offset: float | None = None
+        self._run = ""
         self._not_before = 0.0
+        self._blind = False
 
-    def allows(self, monotonic: float, server: float, uptime: float, took: float) -> bool:
-        """Judge by a reading of the server's clock and uptime that `took` so long and ended at `monotonic`."""
+    def unanswered(self) -> None:
+        """A reading failed, and so may heartbeats have: until one succeeds again, nobody knows."""
+        self._blind = True
+
+    def allows(self, monotonic: float, server: float, uptime: float, run: str, took: float) -> bool:
+        """Judge by a reading of the server's clock, uptime and run that `took` so long and ended at `monotonic`."""
         offset, before = server - monotonic, self._offset
-        self._offset = offset
-        if took > self.JUMP or (before is not None and abs(offset - before) > self.JUMP):
+        restarted, self._offset, self._run = run != self._run, offset, run
+        blind, self._blind = self._blind, False
+        if blind or took > self.JUMP or (before is not None and (restarted or abs(offset - before) > self.JUMP)):
             self._not_before = monotonic + self._lease
-        return before is not None and uptime >= self._lease and monotonic >= self._not_before
+        elif before is None:
+            # The uptime goes by the server's clock: below zero, that was set back, and the start may be just over.
+            wait = self._lease - max(uptime, 0.0)
+            self._not_before = monotonic + max(wait, self._fresh)
+        return monotonic >= self._not_before
 
 
 class Duties:
@@ -80,6 +99,7 @@ class Duties:
             Duty("stage", 0.25, self._store.stage),
             Duty("missing", 0.5, self.missing),
             Duty("reap", 0.5, self.reap),
+            Duty("scrub", 0.5, self.scrub),
             Duty("expire", 1.0, self._store.expire),
             Duty("unpark", 1.0, self.unpark),
             Duty("prune", 5.0, self.prune),
@@ -93,14 +113,27 @@ class Duties:
 
     async def reap(self) -> int:
         began = time.monotonic()
-        uptime, server_ms = await self._store.uptime()
+        try:
+            uptime, server_ms, run = await self._store.uptime()
+        except StoreUnavailable:
+            self._guard.unanswered()
+            raise
         now = time.monotonic()
-        if not self._guard.allows(now, server_ms / 1000, uptime, now - began):
+        if not self._guard.allows(now, server_ms / 1000, uptime, run, now - began):
             return 0
         reaped = await self._store.reap(self._settings.max_lost)
         for job_id, status in reaped:
             logger().warning("lease ran out", job_id=job_id, now=status)
         return len(reaped)
+
+    async def scrub(self) -> int:
+        """Not guarded: it ends no lease that somebody holds."""
+        repaired = defaultdict(list)
+        for job_id, what in await self._store.scrub(STEP, round(self._settings.lease * 1000), PACE):
+            repaired[what].append(job_id)
+        for what, job_ids in repaired.items():
+            logger().warning("records and indexes disagreed", repaired=what, count=len(job_ids), job_ids=job_ids[:FULL])
+        return 0
 
     async def unpark(self) -> int:
         if not self._tasks:

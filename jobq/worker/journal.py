@@ -30,6 +30,8 @@ class Journal:
                 log.warning("job will be retried", **_about(job), **_why(job), retries=job.retries, due=transition.due)
             case "fail":
                 log.error("job failed", **_about(job), **_why(job), traceback=(job.error or {}).get("traceback"))
+            case "lose":
+                log.warning("job lost with its process, given back", **_about(job), **_why(job), lost=job.lost)
             case "park":
                 log.warning("no such task here, job parked", **_about(job))
             case "cancel":

@@ -32,6 +32,8 @@ class Leases:
         self._heart = heart
         self._lease = lease
         self._tell = tell
+        self.last_beat = time.monotonic()
+        """When the leases were last extended, or there was none to extend."""
         self._held: dict[str, tuple[str, float]] = {}
         self._lock = threading.Lock()
         self._stop = threading.Event()
@@ -56,20 +58,22 @@ class Leases:
             self._held.pop(token, None)
 
     def _beat_on(self) -> None:
-        interval = min(self._lease / 3, LONGEST_BEAT)
-        while not self._stop.wait(interval):
+        interval = pause = min(self._lease / 3, LONGEST_BEAT)
+        while not self._stop.wait(pause):
+            pause = interval
             try:
                 self._beat()
             except RETRIABLE as error:
+                # Soon again: a beat that found a dead connection took a third of a short lease to notice.
+                pause = interval / 5
                 logger().warning("heartbeat failed", error=type(error).__name__)
 
     def _beat(self) -> None:
         with self._lock:
             now = time.monotonic()
             held = [(job_id, token) for token, (job_id, end) in self._held.items() if now < end]
-        if not held:
-            return
         answers = self._heart.beat(held, round(self._lease * 1000))
+        self.last_beat = time.monotonic()
         verdicts = [
             Verdict(token, word, reason)
             for (_, token), (word, reason) in zip(held, answers, strict=True)

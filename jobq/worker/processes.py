@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import os
 import signal
 import socket
 import subprocess
 import sys
+from collections import deque
+from collections.abc import Iterable
 from contextlib import suppress
 
 from jobq.job import JobError
-from jobq.policy import Completed, Failed, Outcome, Refused
+from jobq.policy import Completed, Failed, Lost, Outcome, Refused, Released
 from jobq.task import Defaults
 from jobq.worker.attempt import Run
 from jobq.worker.frames import BEGAN, ENTRIES, HEAD, RESULT, RUN, Order, frame
@@ -25,6 +28,9 @@ IDLE = 60.0
 """Seconds for which a child without work is kept."""
 PATIENCE = 1.0
 """Seconds in which killed children are gone."""
+LAST_LINES = 5
+LAST_BYTES = 1024
+"""What the error of a job keeps of the log of an attempt whose process died."""
 
 _PROGRAM = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
@@ -39,10 +45,6 @@ class CpuLimit(Exception):
     """An attempt took more processor time than its task may."""
 
 
-class ProcessDied(Exception):
-    """The child of an attempt ended under it."""
-
-
 class Child:
     """One process, and our end of the line to it."""
 
@@ -52,6 +54,10 @@ class Child:
         """When it ends, unless it gets work; None before its first attempt."""
         self.began = False
         """It has heard of the attempt that is its latest."""
+        self.lines: deque[str] = deque(maxlen=LAST_LINES)
+        """The last that came of that attempt's log."""
+        self.peak = 0
+        """KiB of memory that it, or what it started, has had at most; known when it has ended."""
         self._read = read
         self._write = write
 
@@ -65,6 +71,7 @@ class Child:
     async def attempt(self, order: bytes, run: Run) -> Outcome | None:
         """Carry it out; None when the child died."""
         self.began = False
+        self.lines.clear()
         try:
             self._write.write(frame(RUN, order))
             await self._write.drain()
@@ -74,8 +81,10 @@ class Child:
                 if kind == BEGAN:
                     self.began = True
                 elif kind == ENTRIES:
-                    for entry in json.loads(body):
-                        run.log.add(*entry)
+                    for kind_of_entry, data in json.loads(body):
+                        run.log.add(kind_of_entry, data)
+                        if kind_of_entry == "log":
+                            self.lines.append(data)
                 else:
                     return Completed(body) if kind == RESULT else decode(body, run.rules.on)
         except (asyncio.IncompleteReadError, ConnectionError):
@@ -90,9 +99,20 @@ class Child:
 
     async def ended(self) -> int:
         """Its exit code, negative for a signal, once it is dead."""
-        while self.process.poll() is None:  # noqa: ASYNC110  # asyncio's own watcher needs a thread for each
+        while not self._dead():  # noqa: ASYNC110  # asyncio's own watcher needs a thread for each
             await asyncio.sleep(0.002)
         return self.process.returncode
+
+    def _dead(self) -> bool:
+        if self.process.returncode is None:
+            try:
+                pid, status, usage = os.wait4(self.process.pid, os.WNOHANG)
+            except ChildProcessError:  # somebody else in this program waits for all children
+                return self.process.poll() is not None
+            if pid:
+                self.process.returncode = os.waitstatus_to_exitcode(status)
+                self.peak = usage.ru_maxrss // (1024 if sys.platform == "darwin" else 1)
+        return self.process.returncode is not None
 
 
 class Processes:
@@ -102,6 +122,7 @@ class Processes:
         self._idle: list[Child] = []
         self._busy: set[Child] = set()
         self._ending: set[asyncio.Task[int]] = set()
+        self._closed = False
 
     async def attempt(self, run: Run) -> Outcome:
         """Run it in a child; when this is cancelled the child is killed. Raises OSError when none can be started."""
@@ -117,8 +138,10 @@ class Processes:
             if outcome is not None:
                 return outcome
             code = await asyncio.shield(self._end(child))
+            if self._closed:
+                return Released()
             if child.began or not child.retirement:
-                return death(code, limits)
+                return death(code, limits, child.peak, child.lines)
             # It had died while it was idle, and nobody had noticed.
 
     async def _carry_out(self, child: Child, order: bytes, run: Run) -> Outcome | None:
@@ -136,6 +159,7 @@ class Processes:
 
     async def close(self) -> None:
         """Kill them all."""
+        self._closed = True
         for child in [*self._idle, *self._busy]:
             self._end(child)
         self._idle.clear()
@@ -168,19 +192,26 @@ class Processes:
         return ending
 
 
-def death(code: int, limits: Defaults) -> Failed:
-    """What a child that ended by itself with this exit code (negative: a signal) died of."""
+def death(code: int, limits: Defaults, peak: int, lines: Iterable[str]) -> Failed | Lost:
+    """What a child that ended by itself with this exit code (negative: a signal) died of. `peak` in KiB."""
     if code == -signal.SIGXCPU and limits.cpu is not None:
-        return _failed(CpuLimit(f"more than {limits.cpu:g} s of processor time"))
-    if code == -signal.SIGKILL and limits.memory is not None:
-        limit = f"killed, as the system does when memory is short; the limit was {limits.memory} MiB"
-        return Failed(JobError("MemoryLimit", limit, "error"), MemoryError(limit))
+        error = CpuLimit(f"more than {limits.cpu:g} s of processor time")
+        return Failed(JobError("CpuLimit", str(error), "error"), error)
     how = f"was ended by {_signal(-code)}" if code < 0 else f"ended with exit code {code}"
-    return _failed(ProcessDied(f"its process {how}"))
+    if code == -signal.SIGKILL:
+        limit = "" if limits.memory is None else f" (its limit was {limits.memory} MiB)"
+        how += f", as the system does when memory is short{limit}"
+    # What the kernel counts begins with the worker's own memory, before the child became a program of its own.
+    memory = f"; it had at most {math.ceil(peak / 1024)} MiB of memory" if peak else ""
+    last = "".join(f"\n{line}" for line in map(_readable, lines))
+    # From the end, for the last line says most.
+    return Lost(JobError("ProcessDied", f"its process {how}{memory}{last[-LAST_BYTES:]}", "lost"))
 
 
-def _failed(error: Exception) -> Failed:
-    return Failed(JobError(type(error).__name__, str(error), "error"), error)
+def _readable(line: str) -> str:
+    """A log line as the child sent it, for people."""
+    said = json.loads(line)
+    return f"{said['level']} {said['logger']}: {said['message']}"
 
 
 def _signal(number: int) -> str:

@@ -91,6 +91,9 @@ class Pump:
         """True: settle only, but stay."""
         self.last_claim = time.monotonic()
         """When a call last brought a job, by the monotonic clock."""
+        self.last_answer = time.monotonic()
+        """When the server last answered, or there was nothing to ask of it: an idle worker asks twice a second, one
+        that is busy only when a job is over."""
 
     def report(self, settlement: Settlement) -> None:
         """What came of a claim. It is written with the next call."""
@@ -135,10 +138,12 @@ class Pump:
         settles = self._outcomes[:SETTLE_BATCH]
         want = self._free(being_settled=len(settles))
         if not settles and not want:
+            self.last_answer = time.monotonic()
             return
         self._seq += 1
         pumped = await self._answered(settles, want)
         clock = ServerClock.read(pumped.now)
+        self.last_answer = clock.monotonic
         del self._outcomes[: len(settles)]
         if want:
             self._more = len(pumped.claims) == want

@@ -19,6 +19,7 @@ from jobq.policy import Cancelled, Outcome, Released, Rules, Unknown, settle
 from jobq.record import inline_payload, is_canonical, parse
 from jobq.settings import Settings
 from jobq.store.connect import Server, connect
+from jobq.store.readiness import Readiness
 from jobq.store.store import Claim, Settlement
 from jobq.task import Registry
 from jobq.telemetry import logger
@@ -35,6 +36,8 @@ LAST_WORDS = 1.0
 """Seconds that interrupted jobs get to end, before they are given back without having ended."""
 PRESENCE_TTL = 10_000
 """Ms after which a worker that says nothing is no longer shown."""
+FITNESS = 5.0
+"""Seconds between looks at what the server is like, and whether it still has its data."""
 EXIT_STUCK = 75
 """EX_TEMPFAIL: too many threads could not be ended; start the worker again."""
 
@@ -77,6 +80,8 @@ class Worker:
         self._pump = Pump(server, self.id, self.settings, self.queues, self._start, self._leases.drop)
         duties = Duties(self._store, self.settings, self.queues.names, self.registry).all()
         duties.append(Duty("present", 2.0, self._present))
+        self._readiness = Readiness(self._store, self.settings, self._alarm)
+        duties.append(Duty("fitness", FITNESS, self._look_at_server))
         self._announce(server)
         await self._store.present(self.id, self._about(), PRESENCE_TTL)
         self._leases.start()
@@ -123,6 +128,8 @@ class Worker:
             "queues": self.queues.names,
             "concurrency": self.settings.concurrency,
             "tasks": self.registry.names(),
+            "pumped_ms": round((time.monotonic() - self._pump.last_answer) * 1000),
+            "beat_ms": round((time.monotonic() - self._leases.last_beat) * 1000),
         }
         return json.dumps(about)
 
@@ -134,6 +141,13 @@ class Worker:
             self.stop()
         return 0
 
+    async def _look_at_server(self) -> int:
+        await self._readiness.check()
+        return 0
+
+    def _alarm(self, reason: str) -> None:
+        logger().error("the server is not fit for use", reason=reason)
+
     def _announce(self, server: Server) -> None:
         embedded = "embedded" if server.embedded else "external"
         logger().info(
@@ -143,6 +157,8 @@ class Worker:
             concurrency=self.settings.concurrency,
             tasks=",".join(self.registry.names()),
         )
+        for warning in server.warnings:
+            logger().warning(warning)
         if server.embedded and _answers(6379):
             logger().warning(
                 "something answers on 127.0.0.1:6379, but the embedded server is used;"

@@ -12,9 +12,13 @@ import time
 from pathlib import Path
 from typing import Any, Literal, NotRequired, TypedDict
 
-Word = Literal["accepted", "unknown", "start", "end", "fault", "healed", "over", "final", "left", "note"]
+Word = Literal[
+    "accepted", "unknown", "refused", "claim", "start", "end", "fault", "healed", "over", "final", "left", "note"
+]
 """
-`accepted`: the submit was answered. `unknown`: it was not, and the same submit is sent again.
+`accepted`: the submit was answered. `unknown`: it was not, and the same submit is sent again. `refused`: there was no
+room for it.
+`claim`: an attempt that was handed out to a process that dies before its body starts.
 `start`, `end`: a task's body, with `attempt` and `pid`. `over`: an entry of `job_events`.
 `fault`: something was broken, for the process `pid` or (without one) for all. `healed`: it is whole again.
 `final`: the record at the end of a round. `left`: something that should be gone by then. `note`: for people.

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from redis.asyncio import Redis
 
 from jobq import Client
-from jobq.errors import StoreUnavailable
+from jobq.errors import StoreFull, StoreUnavailable
 from jobq.record import parse
 from jobq.store import keys
 from jobq.task import JobSpec
@@ -55,9 +55,9 @@ async def _until_accepted(client: Client, group: list[JobSpec[object]], history:
     while True:
         try:
             await client.submit_many(group, atomic=True)
-        except StoreUnavailable:
+        except StoreUnavailable as error:
             for spec in group:
-                history.write("unknown", job=_id(spec))
+                history.write("refused" if isinstance(error, StoreFull) else "unknown", job=_id(spec))
             await asyncio.sleep(0.05)
         else:
             for spec in group:

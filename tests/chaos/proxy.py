@@ -5,17 +5,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import re
 import threading
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Collection
 from typing import Self
 
+from jobq.store import scripts
+
 PIECE = 1 << 20
+CALL = re.compile(rb"EVALSHA\r\n\$40\r\n([0-9a-f]{40})\r\n")
+NAMES = {script.sha: name for name, script in scripts.load().items()}
 
 
 class Proxy:
     """Listens on a loopback port, in its own thread. The attributes may be set at any time, from any thread."""
 
-    def __init__(self, socket_path: str, seed: int = 0) -> None:
+    def __init__(self, socket_path: str) -> None:
         self.url = ""
         self.delay = 0.0
         """Seconds by which each piece is held up, in each direction."""
@@ -23,10 +29,11 @@ class Proxy:
         """The chance that a call of a script is carried out, but its reply is lost and the connection with it."""
         self.lose_requests = 0.0
         """The chance that a call of a script is cut off in the middle, and its connection with it."""
-        self.cuts = 0
-        """Calls that met one of the two fates so far."""
+        self.cuts: Counter[str] = Counter()
+        """How many calls of each script met one of the two fates so far."""
+        self.dice = random.Random()
+        """What decides which calls: seed it."""
         self._path = socket_path
-        self._random = random.Random(seed)
         self._links: set[_Link] = set()
         self._server: asyncio.Server | None = None
         self._port = 0
@@ -60,17 +67,18 @@ class Proxy:
         """End all connections."""
         self._with_links(_Link.end)
 
-    def freeze(self) -> None:
-        """Half-open: the connections there are stay open and carry nothing any more. New ones work."""
-        self._with_links(_Link.freeze)
+    def freeze(self, ports: Collection[int] | None = None) -> None:
+        """Half-open: the connections there are (those from these ports) carry nothing any more. New ones work."""
+        self._with_links(lambda link: link.freeze() if ports is None or link.port in ports else None)
 
     def fate(self, request: bytes) -> str:
         """What is to become of a request: `pass`, or the loss of its reply or of itself."""
-        if b"EVALSHA" not in request:
+        call = CALL.search(request)
+        if call is None:
             return "pass"
         for word, chance in (("reply", self.lose_replies), ("request", self.lose_requests)):
-            if self._random.random() < chance:
-                self.cuts += 1
+            if self.dice.random() < chance:
+                self.cuts[NAMES.get(call[1].decode(), "another")] += 1
                 return word
         return "pass"
 
@@ -112,6 +120,8 @@ class _Link:
 
     def __init__(self, proxy: Proxy, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.ended = asyncio.Event()
+        self.port: int = writer.get_extra_info("peername")[1]
+        """The client's."""
         self._proxy = proxy
         self._reader, self._writer = reader, writer
         self._flows = asyncio.Event()

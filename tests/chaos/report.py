@@ -20,6 +20,8 @@ class Report:
         self.reruns: list[float] = []
         self.consumes: list[float] = []
         self.wrong: list[str] = []
+        self.seed = ""
+        """Of the first round."""
         self._file = folder / f"{fault.name}.jsonl" if folder else None
 
     def read(self) -> int:
@@ -46,6 +48,11 @@ class Report:
         for text in verdict.wrong[:5]:
             print(f"  {played.fault} round {played.seed}: {text}", file=sys.stderr)
 
+    def back(self) -> str:
+        """How soon jobs ran again, or ran at all; p99 and the longest."""
+        seconds = self.consumes or self.reruns
+        return f"{p99(seconds):.2f} / {max(seconds):.2f} s" if seconds else "–"
+
     def text(self) -> str:
         """Rounds, jobs, lost, duplicated, and the slowest recovery."""
         slow = [f"re-run {p99(self.reruns):.2f}/{max(self.reruns):.2f} s (p99/max)"] if self.reruns else []
@@ -59,6 +66,7 @@ class Report:
 
     def _count(self, values: dict[str, Any]) -> None:
         self.rounds += 1
+        self.seed = self.seed or str(values["seed"]).partition(".")[0]
         self.jobs += values["jobs"]
         self.lost += values["lost"]
         self.duplicated += values["duplicated"]

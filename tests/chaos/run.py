@@ -15,6 +15,7 @@ from tests.chaos.checker import Limits, Verdict, check
 from tests.chaos.history import read
 from tests.chaos.load import Load, all_over, submit, take_down
 from tests.chaos.scene import Scene
+from tests.support.servers import Valkey
 
 Hurt = Callable[[Scene], Awaitable[None]]
 
@@ -38,6 +39,11 @@ class Fault:
     concurrency: int = 100
     patience: float = 30.0
     """Seconds in which all jobs of a round have to be over, from the end of the harm."""
+    repairs: bool = False
+    """Whether it harms records or indexes from outside, so that there is something for the scrubber to repair."""
+    make_server: Callable[..., Valkey] = Valkey
+    missing: str = ""
+    """What this machine lacks for it: then it is not played."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +62,7 @@ async def play(
     fault: Fault, *, seed: int, first: int, rounds: int, lease: float, sabotage: str | None, jobs: int | None
 ) -> AsyncGenerator[Round, None]:
     """Rounds number `first` and on. A new scene is set after one that went wrong: it proves nothing about the next."""
-    done = 0
+    done = rounds if fault.missing else 0
     while done < rounds:
         async with aclosing(_scene(fault, seed, first + done, rounds - done, lease, sabotage, jobs)) as scene:
             async for played in scene:
@@ -69,7 +75,7 @@ async def _scene(
 ) -> AsyncGenerator[Round, None]:
     scene = Scene(
         lease=lease, sabotage=sabotage, server=fault.server, proxied=fault.proxied, env=fault.env,
-        concurrency=fault.concurrency,
+        concurrency=fault.concurrency, make_server=fault.make_server,
     )  # fmt: skip
     load = Load(jobs, fault.load.over, fault.load.longest, fault.load.task) if jobs else fault.load
     async with scene, Redis.from_url(scene.server.url) as redis, scene.client() as client:
@@ -78,15 +84,18 @@ async def _scene(
             scene.random = random.Random(f"{fault.name}.{seed}.{number}")
             while len(scene.workers) < fault.workers:
                 await scene.start_worker()
-            position, began = scene.history.position(), time.monotonic()
+            position, began, repaired = scene.history.position(), time.monotonic(), scene.repaired()
             scene.history.write("note", text=f"round {number} of {fault.name}, seed {seed}")
             rng = random.Random(scene.random.random())
             submitting = asyncio.create_task(submit(load, client, scene.history, rng))
             await fault.hurt(scene)
             await submitting
+            scene.look_after_workers()
             # The fault may have brought jobs of its own.
             job_ids = [line["job"] for line in read(scene.history.path, position) if line["what"] == "accepted"]
             await all_over(redis, job_ids, fault.patience)
+            if scene.repaired() > repaired and not fault.repairs:
+                scene.broken(f"{scene.repaired() - repaired} times records and indexes disagreed")
             since = await take_down(redis, job_ids, since, scene.history)
             verdict = check(read(scene.history.path, position), fault.limits(lease))
             yield Round(fault.name, number, f"{seed}.{number}", time.monotonic() - began, verdict)

@@ -10,11 +10,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import psutil
+from redis.asyncio import Redis
 
 from jobq import Client, Settings
 from tests.chaos.history import History
@@ -77,6 +79,22 @@ class Member:
         """Bytes of this process in memory."""
         return int(psutil.Process(self.pid).memory_info().rss)
 
+    def cpu(self) -> float:
+        """Seconds of processor time that it has used."""
+        times = psutil.Process(self.pid).cpu_times()
+        return float(times.user + times.system)
+
+    def limit_files(self, number: int) -> int:
+        """How many files it may have open from now on, and how many those were before."""
+        process = psutil.Process(self.pid)
+        usual, most = process.rlimit(psutil.RLIMIT_NOFILE)
+        process.rlimit(psutil.RLIMIT_NOFILE, (number, most))
+        return int(usual)
+
+    def ports(self) -> set[int]:
+        """Those from which it is connected to somebody."""
+        return {each.laddr.port for each in psutil.Process(self.pid).net_connections("tcp") if each.laddr}
+
     def kill(self) -> None:
         if self.alive:
             os.killpg(self.pid, signal.SIGKILL)
@@ -95,13 +113,14 @@ class Scene:
         proxied: bool = False,
         env: dict[str, str] | None = None,
         concurrency: int = 100,
+        make_server: Callable[..., Valkey] = Valkey,
     ) -> None:
         self.lease = lease
         self.random = random.Random()
         """Seeded anew for each round: every choice of a fault and of the load comes from it."""
         self.folder = Path(tempfile.mkdtemp(prefix="jobq-chaos-"))
         self.history = History(self.folder / "history.jsonl")
-        self.server = Valkey(*server)
+        self.server = make_server(*server)
         self.proxy = Proxy(str(self.server.socket)) if proxied else None
         self.workers: list[Member] = []
         self.apis: list[Member] = []
@@ -134,6 +153,10 @@ class Scene:
     def settings(self) -> Settings:
         return Settings.load(redis_url=self.url, lease=self.lease)
 
+    def redis(self) -> Redis:
+        """Straight to the server: for looking, and for harm that nobody would submit."""
+        return Redis.from_url(self.server.url)
+
     def client(self) -> Client:
         """One that submits over the same way as the members."""
         return Client(settings=self.settings(), registry=registry)
@@ -149,7 +172,10 @@ class Scene:
     async def start_api(self, **env: str) -> tuple[Member, str]:
         """An API that listens, and its URL."""
         port = free_port()
-        api = self._member("api", ["-m", "jobq", "api", "--port", str(port)], "Uvicorn running on", env)
+        if self._sabotage:
+            env["CHAOS_SABOTAGE"] = self._sabotage
+        command = ["-m", "tests.chaos.worker", "api", "--port", str(port)]
+        api = self._member("api", command, "Uvicorn running on", env)
         self.apis.append(api)
         await api.ready()
         return api, f"http://127.0.0.1:{port}"
@@ -183,9 +209,31 @@ class Scene:
     def healed(self) -> None:
         self.history.write("healed")
 
+    def broken(self, text: str) -> None:
+        """Note a promise that was not kept and that only the fault itself can see."""
+        self.history.write("left", text=text)
+
+    def note(self, text: str) -> None:
+        """A figure for people."""
+        self.history.write("note", text=text)
+
+    def said(self, text: str) -> int:
+        """How often the members' logs hold this text, so far."""
+        return sum(member.log.read_text(errors="replace").count(text) for member in self._members)
+
+    def repaired(self) -> int:
+        """How often the scrubber found something, so far; but it also shortens leases when the clock was set back."""
+        return self.said("records and indexes disagreed") - self.said('"repaired": "lease shortened"')
+
     def kill(self, member: Member) -> None:
         """kill -9, of its children too."""
         self.hit(member, "SIGKILL")
         member.kill()
         if member in self.workers:
             self.workers.remove(member)
+
+    def look_after_workers(self) -> None:
+        """Workers that nobody killed are there."""
+        for worker in [worker for worker in self.workers if not worker.alive]:
+            self.broken(f"a worker that nobody killed ended with {worker.popen.returncode}")
+            self.workers.remove(worker)

@@ -28,16 +28,17 @@ def test_a_server_that_is_wrong(tmp_path: Path, own_valkey: Valkey) -> None:
         client.hset("job_quarantine", "y", "z")
     code, found = examined(Shell(tmp_path, {"JOBQ_REDIS_URL": own_valkey.url}))
     assert code == 1
-    assert found["maxmemory-policy"]["level"] == "error"
-    assert found["maxmemory-policy"]["fix"].startswith(
+    assert found["eviction"]["level"] == "error"
+    assert found["eviction"]["fix"].startswith(
         f"redis-cli -s {own_valkey.socket} CONFIG SET maxmemory-policy noeviction"
     )
-    assert found["durability"]["level"] == "error"
-    assert "CONFIG SET appendonly yes" in found["durability"]["fix"]
+    assert found["aof"]["level"] == "warning"
+    assert "CONFIG SET appendonly yes" in found["aof"]["fix"]
     assert (found["parked"]["level"], found["parked"]["what"]) == ("warning", "1 set aside")
     assert found["quarantined"]["level"] == "warning"
     assert found["workers"]["level"] == "warning"
-    assert found["server"]["level"] == found["scripts"]["level"] == found["clock"]["level"] == "ok"
+    for name in ("version", "role", "permissions", "scripts", "clock"):
+        assert found[name]["level"] == "ok"
     assert "MiB used of 100 MiB" in found["memory"]["what"]
 
 
@@ -46,7 +47,7 @@ def test_a_durability_that_the_server_does_not_have(tmp_path: Path, own_valkey: 
     shell = Shell(tmp_path, {"JOBQ_REDIS_URL": own_valkey.url})
     code, found = examined(shell, JOBQ_DURABILITY="fsync")
     assert code == 1
-    assert "CONFIG SET appendfsync always" in found["durability"]["fix"]
+    assert "CONFIG SET appendfsync always" in found["aof"]["fix"]
     assert examined(shell)[0] == 0
 
 
@@ -62,5 +63,5 @@ def test_the_embedded_server(tmp_path: Path) -> None:
     """It is started to be looked at, and all is well with it."""
     code, found = examined(Shell(tmp_path, {"JOBQ_DATA_DIR": str(tmp_path / "d"), "JOBQ_DURABILITY": "fsync"}))
     assert code == 0
-    assert found["server"]["what"].startswith("embedded Valkey")
-    assert found["durability"]["what"].endswith("appendfsync always")
+    assert found["version"]["what"].startswith("embedded Valkey")
+    assert found["aof"]["what"].endswith("appendfsync always")

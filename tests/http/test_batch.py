@@ -84,9 +84,9 @@ async def test_atomic_batch_is_one_call(http: httpx.AsyncClient, monkeypatch: py
     sizes: list[int] = []
     original = Store.submit
 
-    async def counted(self: Store, jobs: Any) -> list[str]:
+    async def counted(self: Store, jobs: Any, most: int = 0, **options: bool) -> list[str]:
         sizes.append(len(jobs))
-        return await original(self, jobs)
+        return await original(self, jobs, most, **options)
 
     monkeypatch.setattr(Store, "submit", counted)
     jobs = [{"task": "keep", "payload": {"value": "x" * 10_000}}] * 200

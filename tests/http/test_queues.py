@@ -16,7 +16,7 @@ from tests.http.support import Hand, registry
 
 ABOUT = {
     "host": "box", "pid": 7, "started_at": 1_795_000_000_000, "state": "running", "queues": ["default", "numbers"],
-    "concurrency": 4, "tasks": ["add", "keep"],
+    "concurrency": 4, "tasks": ["add", "keep"], "pumped_ms": 400, "beat_ms": 900,
 }  # fmt: skip
 
 
@@ -91,7 +91,21 @@ async def test_workers(http: httpx.AsyncClient, store: Store, hand: Hand) -> Non
     await store.present(hand.name, json.dumps(ABOUT), 10_000)
     [worker] = (await http.get("/v1/workers")).json()["workers"]
     assert 0 <= worker.pop("seen_seconds") < 5
-    assert worker == {**ABOUT, "worker": "hand", "started_at": "2026-11-18T11:06:40.000Z", "running": [job_id]}
+    expected = {**ABOUT, "worker": "hand", "started_at": "2026-11-18T11:06:40.000Z", "running": [job_id]}
+    assert {**expected, "consuming": True} == worker
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [({"pumped_ms": 10_500}, False), ({"beat_ms": 10_500}, False), ({"state": "quiet"}, False), ({}, True)],
+)
+async def test_worker_that_consumes(
+    http: httpx.AsyncClient, store: Store, more: dict[str, Any], expected: bool
+) -> None:
+    """A worker whose claims or heartbeats are not answered, or that claims no more, is there but does not consume."""
+    await store.present("w1", json.dumps({**ABOUT, **more}), 10_000)
+    [worker] = (await http.get("/v1/workers")).json()["workers"]
+    assert expected == worker["consuming"]
 
 
 @pytest.mark.parametrize("about", ['{"pid":"seven"}', '{"queues":5,"tasks":null}', '{"started_at":"x"}', "{}"])

@@ -11,7 +11,7 @@ import httpx
 import pytest
 from starlette.types import Message
 
-from jobq import Settings
+from jobq import Client, Settings, telemetry
 from jobq.http.app import create_app
 from tests.http.support import registry
 from tests.support.servers import Valkey
@@ -68,3 +68,35 @@ async def test_other_errors_keep_their_traceback(settings: Settings, monkeypatch
         await app({"type": "lifespan", "asgi": {"version": "3.0"}, "state": {}}, receive, send)
     assert [message["type"] for message in sent] == ["lifespan.startup.failed"]
     assert "Traceback" in sent[0]["message"]
+
+
+async def test_warnings(own_valkey: Valkey, capfd: pytest.CaptureFixture[str]) -> None:
+    """What is put up with is in the log, and nowhere in a program that has none set up."""
+    with own_valkey.client() as admin:
+        admin.config_set("maxmemory-policy", "allkeys-lru")
+        admin.config_set("appendonly", "no")
+    settings = Settings(redis_url=own_valkey.url, allow=("eviction",))
+    async with Client(settings=settings):
+        assert ("", "") == capfd.readouterr()
+    telemetry.configure(settings)
+    async with Client(settings=settings):
+        said = capfd.readouterr().err
+    assert "JOBQ_ALLOW=eviction, so this is put up with: eviction: maxmemory-policy allkeys-lru" in said
+    assert "aof: JOBQ_DURABILITY=fast: AOF off" in said
+
+
+@pytest.mark.parametrize(
+    "command", [["-m", "uvicorn", "api:app", "--port", "0"], ["worker.py"], ["-m", "jobq", "queues"]]
+)
+def test_refused_server_is_told_in_one_line(own_valkey: Valkey, command: list[str]) -> None:
+    """API, worker and command line do not start with a server that would lose jobs, and say what to do."""
+    with own_valkey.client() as admin:
+        admin.config_set("maxmemory-policy", "allkeys-lru")
+    ended = subprocess.run(
+        [sys.executable, *command], cwd=ROOT, env={**os.environ, "JOBQ_REDIS_URL": own_valkey.url},
+        capture_output=True, text=True, timeout=30, check=False,
+    )  # fmt: skip
+    [line] = [line for line in (ended.stderr + ended.stdout).splitlines() if "allkeys-lru" in line]
+    assert ended.returncode != 0
+    assert "CONFIG SET maxmemory-policy noeviction" in line
+    assert "Traceback" not in ended.stderr + ended.stdout

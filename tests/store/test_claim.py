@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 
 import pytest
 from redis.asyncio import Redis
@@ -281,6 +282,18 @@ class TestSkipped:
         assert [] == await lane.claim(1)
         assert [(job.job_id, due)] == await redis.zrange("job_schedule", 0, -1, withscores=True)
         assert job.text() == await redis.get(keys.job(job.job_id))
+
+    @pytest.mark.parametrize("name", ["run_at", "expires_at", "attempt"])
+    async def test_a_number_that_is_none(self, store: Store, redis: Redis, lane: Lane, name: str) -> None:
+        """A number that the server cannot take as a score is that record's own affair: its neighbours are claimed."""
+        bad, good = Job(new_id(), "note", run_at=PAST, expires_at=10**14), Job(new_id(), "note")
+        text = re.sub(rf'"{name}":\d+', f'"{name}":{"9" * 400}', bad.text())
+        await pushed(redis, text, bad.job_id)
+        await pushed(redis, good.text(), good.job_id)
+
+        claims = await lane.claim(2)
+        assert [bad.job_id, good.job_id] == ids_of(claims)
+        assert b"9" * 400 in claims[0].record
 
     async def test_due(self, store: Store, redis: Redis, lane: Lane) -> None:
         """A job whose time has come is claimed from its list, staged or not."""

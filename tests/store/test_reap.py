@@ -19,6 +19,7 @@ from tests.store.support import (
     Lane,
     counted,
     dump,
+    finished,
     foreign,
     held,
     job_of,
@@ -79,7 +80,8 @@ async def test_failed_after_the_last_loss(store: Store, redis: Redis, lane: Lane
     assert [(job_id, "pending"), (job_id, "pending"), (job_id, "failed")] == answers
     job = await job_of(store, job_id)
     assert (Status.FAILED, 3, 3, 0) == (job.status, job.lost, job.attempt, job.retries)
-    assert {"type": "Lost", "message": "the worker that ran it was lost 3 times", "reason": "lost"} == job.error
+    message = "the job was lost 3 times, the last time with its worker w1"
+    assert ({"type": "Lost", "message": message, "reason": "lost"}, "w1") == (job.error, job.worker)
     assert job.finished_at is not None
     assert before <= job.finished_at <= await server_ms(redis)
     assert [(job_id, job.finished_at)] == await redis.zrange("job_index:failed", 0, -1, withscores=True)
@@ -96,6 +98,35 @@ async def test_at_the_first_loss(store: Store, redis: Redis, lane: Lane) -> None
     await lose_all(redis)
 
     assert [(job_id, "failed")] == await store.reap(1)
+
+
+@pytest.mark.parametrize("worker", ['w\\"', "{w}", ""])
+async def test_a_worker_with_an_odd_name(store: Store, redis: Redis, lane: Lane, worker: str) -> None:
+    """A name that somebody wrote into the record does not break the error."""
+    [job_id] = await submitted(store)
+    await lane.claim()
+    await redis.set(keys.job(job_id), (await job_of(store, job_id)).text().replace('"w1"', f'"{worker}"'))
+    await lose_all(redis)
+    await store.reap(1)
+
+    record = await redis.get(keys.job(job_id))
+    assert (
+        '"error":{"type":"Lost","message":"the job was lost 1 times, the last time with its worker","reason":' in record
+    )
+
+
+@pytest.mark.parametrize("status", ["completed", "failed", "cancelled", "pending"])
+async def test_a_lease_left_over(store: Store, redis: Redis, lane: Lane, status: str) -> None:
+    """A lease of a job that is not processing only goes: nothing leaves `completed`, and no loss is counted."""
+    outcome = {"completed": "complete", "failed": "fail", "cancelled": "cancel", "pending": "release"}[status]
+    job_id = await finished(lane, outcome)
+    await take_marks(redis)
+    before = await dump(redis)
+    await redis.zadd("job_leases", {job_id: PAST})
+    await redis.hset("job_running", job_id, "w9.0.1.1")
+
+    assert [(job_id, "stale")] == await store.reap(3)
+    assert before == await dump(redis)
 
 
 async def test_a_cancel_that_was_asked_for(store: Store, redis: Redis, lane: Lane) -> None:

@@ -28,7 +28,7 @@ from tests.store.support import (
     take_marks,
 )
 
-OUTCOMES = ["complete", "fail", "cancel", "retry", "release", "park", "drop", "quarantine"]
+OUTCOMES = ["complete", "fail", "cancel", "retry", "lose", "release", "park", "drop", "quarantine"]
 ERROR = JobError("ValueError", 'braces {} and "quotes"', "error").text()
 
 
@@ -149,7 +149,23 @@ class TestBack:
         assert ids == await redis.lrange("job_queue", 0, -1)
         assert ["default"] == await take_marks(redis)
 
-    @pytest.mark.parametrize("outcome", ["retry", "release"])
+    async def test_lose_goes_to_the_front(self, store: Store, redis: Redis, lane: Lane) -> None:
+        """A job whose process died is the next one, with its error and a loss more; the attempt is kept as `lost`."""
+        ids = await submitted(store, 2)
+        [claim] = await lane.claim()
+        await take_marks(redis)
+
+        assert ["ok"] == await lane.settle(settled(claim, "lose", lost=1, error_text=ERROR, tail=ODD_TAIL))
+
+        job = await job_of(store, ids[0])
+        assert Job(ids[0], "note", attempt=1, lost=1, created_at=job.created_at, error_text=ERROR, tail=ODD_TAIL) == job
+        assert ids == await redis.lrange("job_queue", 0, -1)
+        assert ["default"] == await take_marks(redis)
+        assert {} == await held(redis)
+        [line] = await redis.lrange(keys.attempts(ids[0]), 0, -1)
+        assert (1, "lost", "w1") == tuple(json.loads(line)[name] for name in ("attempt", "outcome", "worker"))
+
+    @pytest.mark.parametrize("outcome", ["retry", "release", "lose"])
     async def test_queue_and_priority_are_kept(self, store: Store, redis: Redis, outcome: str) -> None:
         """It goes back to the list it came from."""
         lane = Lane(store, queues="mail")
@@ -255,6 +271,7 @@ class TestCounts:
             ("fail", {"mail|failed": 1}),
             ("cancel", {"mail|cancelled": 1}),
             ("retry", {"mail|retried": 1}),
+            ("lose", {"mail|lost": 1}),
             ("release", {}),
             ("park", {}),
             ("drop", {}),
@@ -342,6 +359,19 @@ class TestFencing:
         assert ["ok"] == await other.settle(settled(theirs, "complete", b"2"))
         await refused()
 
+    async def test_lost_twice_over(self, store: Store, redis: Redis, lane: Lane) -> None:
+        """An attempt whose process died and whose lease ran out as well is one loss: the late call is `repeat`."""
+        await submitted(store)
+        [mine] = await lane.claim()
+        lose = settled(mine, "lose", lost=1)
+        await lose_all(redis)
+        await store.reap(3)
+        await lane.next()
+        before = await dump(redis)
+
+        assert ["repeat"] == (await lane.call(lane.seq, lose)).verdicts
+        assert before == await dump(redis)
+
     async def test_an_attempt_before_the_last(self, store: Store, redis: Redis, lane: Lane) -> None:
         """What was given back and has since been done by another is `stale` for who had it first, not `repeat`."""
         await submitted(store)
@@ -391,7 +421,7 @@ class TestFencing:
 class TestCancelMeanwhile:
     """A cancel that was asked for while the job ran."""
 
-    @pytest.mark.parametrize("outcome", ["fail", "retry", "release", "park", "cancel"])
+    @pytest.mark.parametrize("outcome", ["fail", "retry", "lose", "release", "park", "cancel"])
     async def test_turns_the_outcome_into_cancelled(self, store: Store, redis: Redis, lane: Lane, outcome: str) -> None:
         """Everything but complete becomes cancelled, is on no list, and the request is done with."""
         [job_id] = await submitted(store)

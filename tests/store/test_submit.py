@@ -335,3 +335,72 @@ async def test_full_memory_refuses_submits(store: Store, redis: Redis, memory: M
 
     await memory.free()
     assert ["ok"] == await store.submit([row])
+
+
+class TestFullQueue:
+    """`most` jobs may be ready in a queue when a call comes; beyond that it takes nothing new."""
+
+    async def test_a_full_queue_refuses_and_stays_as_it_is(self, store: Store, redis: Redis) -> None:
+        """What finds the limit reached is `full`, whatever its priority or time, and no key changes."""
+        await submitted(store, 2, priority=3)
+        await submitted(store, 1)
+        before = await dump(redis)
+
+        rows = [submission(), submission(priority=9), submission(due="+60000"), submission(idem=KEY, body=BODY)]
+        assert ["full"] * 4 == await store.submit(rows, 3)
+        assert before == await dump(redis)
+        assert ["ok"] == await store.submit(rows[:1], 4)
+
+    async def test_only_the_full_queue(self, store: Store, redis: Redis) -> None:
+        """Rows of other queues in the same call are stored."""
+        await submitted(store)
+        rows = [submission(), submission(queue="mail"), submission()]
+
+        assert ["full", "ok", "full"] == await store.submit(rows, 1)
+        assert [rows[1].job_id] == await redis.lrange("job_queue:mail", 0, -1)
+
+    async def test_the_depth_is_that_at_the_start(self, store: Store, redis: Redis) -> None:
+        """A call that finds room is stored whole: a queue may be one call over its limit."""
+        assert ["ok"] * 200 == await store.submit([submission() for _ in range(200)], 1)
+        assert 200 == await redis.llen("job_queue")
+
+    async def test_what_was_made_before_is_answered_as_ever(self, store: Store, redis: Redis) -> None:
+        """A repeat, a replay and a mismatch are no new jobs: a full queue answers them too, alone or all or nothing."""
+        made, keyed = submission(), submission(idem=KEY, body=BODY)
+        await store.submit([made, keyed])
+        rows = [made, submission(idem=KEY, body=BODY), submission(idem=KEY, body="b2"), submission(made.job_id)]
+
+        expected = ["repeat", f"replay:{keyed.job_id}", "mismatch", "repeat"]
+        assert expected == await store.submit(rows, 1)
+        assert expected == await store.submit(rows, 1, atomic=True)
+        assert ["repeat", f"replay:{keyed.job_id}", "ok"] == await store.submit(
+            [made, rows[1], submission(queue="mail")], 1, atomic=True
+        )
+
+    async def test_all_or_nothing(self, store: Store, redis: Redis) -> None:
+        """With `atomic` one job without room keeps all new ones out, in whatever order they come."""
+        [known] = await submitted(store)
+        before = await dump(redis)
+        rows = [submission(queue="mail"), submission(known), submission()]
+
+        assert ["full", "repeat", "full"] == await store.submit(rows, 1, atomic=True)
+        assert before == await dump(redis)
+        assert ["ok", "repeat", "ok"] == await store.submit(rows, 2, atomic=True)
+
+    async def test_what_is_no_submit_passes(self, store: Store, redis: Redis, lane: Lane) -> None:
+        """Retries, releases and due jobs go back to a full queue: the limit is for what comes in."""
+        await submitted(store, 2)
+        [first, second] = await lane.claim(2)
+        await submitted(store, due="+1")
+        await submitted(store)
+        assert ["full"] == await store.submit([submission()], 1)
+
+        await lane.settle(settled(first, "retry"), settled(second, "release"))
+        await pass_ms(redis, 2)
+        await store.stage()
+        assert 4 == await redis.llen("job_queue")
+
+    async def test_a_foreign_type_counts_nothing(self, store: Store, redis: Redis) -> None:
+        """What somebody else keeps under the name of another priority's list is not counted."""
+        await redis.set("job_queue:default:7", "x")
+        assert ["ok"] == await store.submit([submission()], 1)

@@ -77,9 +77,13 @@ async def snapshot(redis: Redis) -> Snapshot:
     return taken
 
 
-def broken(taken: Snapshot) -> list[str]:
-    """What contradicts the invariants, in words: nothing, for a server that all is well with."""
-    return [*_homes(taken), *_leases(taken), *_sets(taken)]
+def broken(taken: Snapshot, *, left_behind: bool = False) -> list[str]:
+    """What contradicts the invariants, in words: nothing, for a server that all is well with.
+
+    `left_behind` allows worthless entries in the schedule and the parking lots too: a job has some there that was
+    cancelled and retried by hand, or listed twice by its producer. As on a list they are dropped when looked at.
+    """
+    return [*_homes(taken, left_behind), *_leases(taken), *_sets(taken)]
 
 
 def leftovers(taken: Snapshot) -> list[str]:
@@ -91,7 +95,7 @@ def leftovers(taken: Snapshot) -> list[str]:
     return [f"{name}: {json.dumps(what)[:200]}" for name, what in rest.items() if what] + broken(taken)
 
 
-def _homes(taken: Snapshot) -> Iterator[str]:
+def _homes(taken: Snapshot, left_behind: bool) -> Iterator[str]:
     """I4: a job that is not over has a home, and no job has two."""
     listed = Counter(job_id for ids in taken.lists.values() for job_id in set(ids))
     parked = Counter(job_id for ids in taken.parked.values() for job_id in set(ids))
@@ -105,12 +109,12 @@ def _homes(taken: Snapshot) -> Iterator[str]:
         }
         at = [name for name, is_there in homes.items() if is_there]
         # A list entry of a job that is elsewhere is worthless, and is dropped when somebody comes to it.
-        firm = [name for name in at if name != "list"]
+        firm = [name for name in at if name == "lease" or (name != "list" and not left_behind)]
         if status == "pending" and (not at or "lease" in at) and job_id not in taken.foreign:
             yield f"{job_id} is pending, and lies in {at or 'nothing'}"
         if status == "processing" and firm != ["lease"]:
             yield f"{job_id} is processing, and lies in {firm or 'nothing'}"
-        if job.status.over and (firm or job_id not in taken.index.get(status, [])):
+        if job.status.over and (firm or job_id not in taken.index.get(status, [])) and job_id not in taken.foreign:
             yield f"{job_id} is {status}, and lies in {firm or 'no index'}"
         if len(firm) > 1:
             yield f"{job_id} lies in {firm}"
@@ -129,7 +133,8 @@ def _leases(taken: Snapshot) -> Iterator[str]:
 def _sets(taken: Snapshot) -> Iterator[str]:
     """Nothing is kept about jobs that it cannot be true of."""
     for name in ("cancel", "progress"):
-        for job_id in getattr(taken, name).keys() - taken.running.keys():
+        # A cancel stays with a job that was given back before anybody had adopted it.
+        for job_id in getattr(taken, name).keys() - taken.running.keys() - taken.foreign:
             yield f"{job_id} is in {name}, but does not run"
     for job_id in taken.expiry:
         job = taken.jobs.get(job_id)

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from structlog.testing import capture_logs
 
-from jobq.worker.duties import ReapGuard
+from jobq.settings import Settings
+from jobq.store.store import Store
+from jobq.task import Registry
+from jobq.worker.duties import Duties, ReapGuard
 
 LEASE = 15.0
 UPTIME = 3600.0
@@ -12,28 +16,56 @@ SERVER = 1_795_488_299.0
 """The server's clock when our monotonic one reads 0."""
 
 
-def asked(guard: ReapGuard, monotonic: float, *, jump: float = 0.0, uptime: float = UPTIME, took: float = 0.01) -> bool:
-    return guard.allows(monotonic, SERVER + monotonic + jump, uptime, took)
+def asked(
+    guard: ReapGuard,
+    monotonic: float,
+    *,
+    jump: float = 0.0,
+    uptime: float = UPTIME,
+    run: str = "a",
+    took: float = 0.01,
+) -> bool:
+    return guard.allows(monotonic, SERVER + monotonic + jump, uptime, run, took)
 
 
 @pytest.fixture
 def guard() -> ReapGuard:
     """Of a process that has looked at the server before."""
     guard = ReapGuard(LEASE)
-    asked(guard, 0.0)
+    asked(guard, -10.0)
     return guard
 
 
-def test_a_fresh_process_looks_twice() -> None:
-    """The first look only learns the server's clock; the second may reap."""
+@pytest.mark.parametrize(("lease", "patience"), [(LEASE, 1.5), (1.5, 1.0)])
+def test_a_fresh_process_waits_for_a_heartbeat(lease: float, patience: float) -> None:
+    """The clock may have jumped just before the first look: it reaps once every live worker has renewed, not before."""
+    guard = ReapGuard(lease)
+    assert [False, False, True] == [asked(guard, at) for at in (0.0, patience - 0.1, patience)]
+
+
+@pytest.mark.parametrize(("uptime", "wait"), [(0.0, 15.0), (5.0, 10.0), (14.0, 1.5), (3600.0, 1.5), (-3000.0, 15.0)])
+def test_a_fresh_process_after_the_server_s_start(uptime: float, wait: float) -> None:
+    """It waits until the server has been up for a lease; when its clock was set back since, for a whole one."""
     guard = ReapGuard(LEASE)
-    assert [False, True, True] == [asked(guard, at) for at in (0.0, 0.5, 1.0)]
+    assert [False, False, True] == [asked(guard, at, uptime=uptime + at) for at in (0.0, wait - 0.1, wait)]
 
 
-@pytest.mark.parametrize(("uptime", "expected"), [(0.0, False), (14.0, False), (15.0, True), (3600.0, True)])
-def test_after_the_server_s_restart(guard: ReapGuard, uptime: float, expected: bool) -> None:
-    """Workers get one lease to renew what they hold after the server came back."""
-    assert expected == asked(guard, 0.5, uptime=uptime)
+def test_after_the_server_s_restart(guard: ReapGuard) -> None:
+    """Workers get one lease to renew what they hold after the server came back, whatever its clock says then."""
+    answers = [asked(guard, at, run="b", uptime=UPTIME) for at in (0.5, 0.5 + LEASE - 0.1, 0.5 + LEASE)]
+    assert [False, False, True] == answers
+
+
+def test_after_a_reading_that_failed(guard: ReapGuard) -> None:
+    """While nobody could read the clock, nobody may have been able to renew: workers get one lease from the next one."""
+    guard.unanswered()
+    assert [False, False, True] == [asked(guard, at) for at in (5.0, 5.0 + LEASE - 0.1, 5.0 + LEASE)]
+
+
+def test_an_uptime_below_zero(guard: ReapGuard) -> None:
+    """A clock that was set back by more than the server has been up holds the reaper back no longer than any jump."""
+    answers = [asked(guard, at, jump=-3600.0, uptime=-3000.0) for at in (0.5, 0.5 + LEASE - 0.1, 0.5 + LEASE)]
+    assert [False, False, True] == answers
 
 
 @pytest.mark.parametrize("jump", [3600.0, -3600.0, 1.5, -1.5])
@@ -69,8 +101,29 @@ def test_a_call_of_a_second_is_not_slow(guard: ReapGuard) -> None:
 
 
 def test_a_slow_first_call() -> None:
-    """A fresh process whose first look was slow waits for both."""
+    """A fresh process whose first look was slow waits for a lease, too."""
     guard = ReapGuard(LEASE)
     assert [False, False, True] == [
         asked(guard, 0.0, took=5.0), asked(guard, 0.5), asked(guard, LEASE),
     ]  # fmt: skip
+
+
+class Scrubbed(Store):
+    """A store whose scrubber has found things."""
+
+    def __init__(self, *repaired: tuple[str, str]) -> None:
+        self.repaired = list(repaired)
+
+    async def scrub(self, longest: int, lease: int, pace: int) -> list[tuple[str, str]]:
+        return self.repaired
+
+
+async def test_repairs_are_logged() -> None:
+    """One warning for each kind of repair, with the ids: nothing is mended in silence."""
+    store = Scrubbed(("a", "listed"), ("b", "let go"), ("c", "listed"))
+    with capture_logs() as logs:
+        assert 0 == await Duties(store, Settings(), (), Registry()).scrub()
+
+    assert [("warning", "listed", 2, ["a", "c"]), ("warning", "let go", 1, ["b"])] == [
+        (line["log_level"], line["repaired"], line["count"], line["job_ids"]) for line in logs
+    ]

@@ -93,6 +93,7 @@ def test_up_to_a_hundred_needs_no_sum(journal: Journal, clock: Clock) -> None:
     [
         ("fail", "error", "job failed"),
         ("retry", "warning", "job will be retried"),
+        ("lose", "warning", "job lost with its process, given back"),
         ("park", "warning", "no such task here, job parked"),
         ("cancel", "info", "job cancelled"),
         ("release", "info", "job given back"),

@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
+import re
 import signal
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
 import pytest
 
 from jobq import Client, JobCancelled, Registry, Status
+from jobq.context import Context
+from jobq.job import JobError
+from jobq.policy import Lost, Released
+from jobq.task import Defaults
 from jobq.worker import processes
+from jobq.worker.capture import Entries
+from jobq.worker.processes import Processes, death
 from tests.support import tasks
 from tests.support.processes import Process, eventually, stop_all, worker
 from tests.support.servers import Valkey
@@ -30,6 +40,13 @@ def children(pid: int | None = None) -> list[psutil.Process]:
         for child in psutil.Process(pid).children()
         if child.status() != psutil.STATUS_ZOMBIE and "jobq.worker.child" in " ".join(child.cmdline())
     ]
+
+
+def dead(process: psutil.Process) -> bool:
+    """Also before whoever inherited it has noticed."""
+    with suppress(psutil.NoSuchProcess):
+        return bool(process.status() == psutil.STATUS_ZOMBIE)
+    return True
 
 
 async def begun(trace_file: Path, count: int = 1) -> None:
@@ -64,6 +81,7 @@ async def test_a_loop_for_ever_ends_at_its_timeout(client: Client, working: Runn
         assert await (await client.submit(tasks.note.job("alive"))).result(5) == "alive"
 
     assert (error.type, error.reason, str(error)) == ("Timeout", "timeout", "not done within 1.5 s")
+    assert (await job.get()).lost == 0
     assert took < 1.5 + 1
     assert len(family) == 1
     assert not family[0].is_running() or family[0].status() == psutil.STATUS_ZOMBIE
@@ -82,32 +100,60 @@ async def test_memory_has_a_limit(client: Client, working: Running, pieces: bool
 
 
 @pytest.mark.parametrize(
-    ("spec", "type", "message"),
+    ("spec", "message"),
     [
-        (tasks.dies.job(), "ProcessDied", "its process ended with exit code 3"),
-        (tasks.dies.job(signal.SIGSEGV), "ProcessDied", "its process was ended by SIGSEGV"),
-        (tasks.is_killed.job(), "MemoryLimit", "killed, as the system does when memory is short; the limit was 64 MiB"),
-        (tasks.spins_within_limits.job(), "CpuLimit", "more than 1 s of processor time"),
+        (tasks.dies.job(), "its process ended with exit code 3"),
+        (tasks.dies.job(signal.SIGSEGV), "its process was ended by SIGSEGV"),
+        (
+            tasks.is_killed.job(),
+            "its process was ended by SIGKILL, as the system does when memory is short (its limit was 64 MiB)",
+        ),
     ],
 )
-async def test_a_death_is_an_error_that_says_of_what(
-    client: Client, working: Running, spec: Any, type: str, message: str
-) -> None:
-    """An exit, a signal or a limit fails the attempt only; the worker runs the next one."""
-    async with working():
-        error = await failure(client, (await client.submit(spec, max_retries=0)).job_id)
+async def test_a_death_is_a_loss_that_says_of_what(client: Client, working: Running, spec: Any, message: str) -> None:
+    """A death is a loss and spends no retry; after the last one the job has failed, with the cause."""
+    async with working(max_lost=2):
+        job = await client.submit(spec, max_retries=0)
+        error = await failure(client, job.job_id)
         assert await (await client.submit(tasks.in_process.job("next"))).result(5) == "next"
 
-    assert (error.type, str(error), error.reason) == (type, message, "error")
+    stored = await job.get()
+    assert (error.type, error.reason) == ("ProcessDied", "lost")
+    assert re.fullmatch(re.escape(message) + r"; it had at most \d+ MiB of memory", str(error))
+    assert (stored.attempt, stored.lost, stored.retries) == (2, 2, 0)
 
 
-async def test_deaths_are_retried(client: Client, working: Running) -> None:
-    """A death spends retries like any error."""
-    async with working():
-        job = await client.submit(tasks.dies.job(), max_retries=1)
-        await failure(client, job.job_id)
+async def test_too_much_processor_time_is_an_error(client: Client, working: Running) -> None:
+    """The limit of a task is no accident: going beyond it spends retries."""
+    async with working(max_lost=1):
+        job = await client.submit(tasks.spins_within_limits.job(), max_retries=0)
+        error = await failure(client, job.job_id)
 
-    assert ((await job.get()).attempt, (await job.get()).retries) == (2, 1)
+    assert (error.type, str(error), error.reason) == ("CpuLimit", "more than 1 s of processor time", "error")
+    assert (await job.get()).lost == 0
+
+
+own = Registry()
+
+
+@own.task(process=True)
+def logs_and_dies(lines: int, width: int) -> None:
+    for line in range(lines):
+        logging.getLogger("own").warning("line %d %s", line, "x" * width)
+    time.sleep(0.5)
+    os._exit(3)
+
+
+async def test_the_last_words(client: Client, working: Running) -> None:
+    """The error of a job whose process died ends with the last five lines of its log, or the last 1,024 characters."""
+    client.registry = own
+    async with working(registry=own, max_lost=1):
+        few = await failure(client, (await client.submit(logs_and_dies.job(7, 1))).job_id)
+        long = await failure(client, (await client.submit(logs_and_dies.job(7, 500))).job_id)
+
+    assert str(few).splitlines()[1:] == [f"warning own: line {line} x" for line in range(2, 7)]
+    assert str(long).endswith("\nwarning own: line 6 " + "x" * 500)
+    assert len(str(long)) < 1024 + 100
 
 
 async def test_a_cancel_kills(client: Client, working: Running, trace_file: Path) -> None:
@@ -122,6 +168,7 @@ async def test_a_cancel_kills(client: Client, working: Running, trace_file: Path
             await job.result(5)
         assert time.monotonic() - before < 2
         assert await other.result(5) == "slept"
+    assert (await job.get()).lost == 0
 
 
 async def test_two_jobs_run_at_the_same_time(client: Client, working: Running, trace_file: Path) -> None:
@@ -205,7 +252,7 @@ async def test_children_die_with_their_worker(
 
     assert len(alive) == 2
     assert (seen["secrets"], "printed by the task" in workers[0].output) == ([], True)
-    assert psutil.wait_procs(alive, timeout=2)[1] == []
+    await asyncio.to_thread(eventually, lambda: all(map(dead, alive)), 2)
 
 
 async def test_sigterm_gives_a_killed_job_back(
@@ -222,3 +269,34 @@ async def test_sigterm_gives_a_killed_job_back(
     assert psutil.wait_procs(alive, timeout=0)[1] == []
     stored = await job.get()
     assert (stored.status, stored.lost, stored.retries) == (Status.PENDING, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("code", "limits", "peak", "expected"),
+    [
+        (3, Defaults(), 0, "its process ended with exit code 3"),
+        (-11, Defaults(), 1025, "its process was ended by SIGSEGV; it had at most 2 MiB of memory"),
+        (-9, Defaults(), 0, "its process was ended by SIGKILL, as the system does when memory is short"),
+        (-24, Defaults(), 0, "its process was ended by SIGXCPU"),
+        (-70, Defaults(), 0, "its process was ended by signal 70"),
+    ],
+)
+def test_causes_of_death(code: int, limits: Defaults, peak: int, expected: str) -> None:
+    """Exit code or signal, and how much memory it had, if that is known; a limit that is not the task's is a loss."""
+    assert Lost(JobError("ProcessDied", expected, "lost")) == death(code, limits, peak, [])
+
+
+async def test_a_child_that_its_worker_kills_at_the_end_is_no_loss() -> None:
+    """Who closes all children has given their jobs up already."""
+    processes_ = Processes()
+    run: Any = SimpleNamespace(task=tasks.sleeps_in_process, payload=b"", context=_context, log=Entries())
+    attempt = asyncio.create_task(processes_.attempt(run))
+    while not any(child.began for child in processes_._busy):
+        await asyncio.sleep(0.01)
+    await processes_.close()
+
+    assert Released() == await attempt
+
+
+def _context() -> Context:
+    return Context("0190a7b4-5c2e-7d31-9f00-0123456789ab", "sleeps_in_process", "default", 1, 0)

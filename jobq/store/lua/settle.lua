@@ -1,7 +1,7 @@
 -- settle: processing -> completed | failed | cancelled, or back to pending. A part of pump, which is its only caller.
 -- Only the holder of the token may settle. Per job: `ok`; `repeat` when this attempt was already settled (its reply was
 -- lost); `stale` when the lease was taken away meanwhile.
--- @include now int head ready announce count finish remember quarantine
+-- @include now int head ready announce count finish remember lose quarantine
 
 -- What becomes of a job that is not over. `body` is the reason of a quarantine.
 local BACK = {
@@ -17,6 +17,7 @@ local BACK = {
       make_ready('RPUSH', job)
     end
   end,
+  lose = lose,
   release = function(job)
     remember(job, 'release')
     job.started_at, job.worker, job.status = nil, nil, 'pending'
@@ -32,7 +33,8 @@ local BACK = {
 }
 
 -- The attempt is settled already iff the record has the same attempt and losses and is no longer processing: an attempt
--- number is given out once, and a reaped attempt shows one loss more.
+-- number is given out once, and a reaped attempt shows one loss more. One that was lost with its process and reaped
+-- meanwhile reads as settled too, and rightly: the loss is counted, once.
 local function settled_before(id, record)
   local mine, text = read_head(record), redis.pcall('GET', key.job .. id)
   local current = type(text) == 'string' and read_head(text, id)

@@ -2,7 +2,10 @@
 -- submit: asked -> pending. In a queue, or in the schedule when it is due later.
 -- Per job: `ok`; `repeat` when the id exists (also the answer to a call whose first reply was lost); with an idempotency
 -- key (`idem`, its digest; `body`, the request's) `replay:<id>` for the job of an equal request, `mismatch` for another's.
+-- `full` when as many jobs were ready in its queue before the call as `most` allows (0: any number); with `atomic` 1 one
+-- such job refuses all that are new. What was made before is answered as ever.
 -- `due` is empty, `+<ms>` from now, or an absolute time; `expires` the same.
+-- @args most atomic
 -- @rows id task queue priority due expires tail payload idem body
 -- @include now int head ready count
 local function at(when)
@@ -23,6 +26,33 @@ local function made_before(idem, body)
   return known_body == body and 'replay:' .. id or 'mismatch'
 end
 
+-- Is the queue full? As of the start of the call: nothing is pushed before its end. A scheduled job is refused too: when
+-- it is due nobody can.
+local full = {}
+local function is_full(queue)
+  if full[queue] == nil then
+    local depth = 0
+    for priority = 0, 9 do
+      local length = most ~= '0' and redis.pcall('LLEN', ready(queue, priority))
+      depth = depth + (tonumber(length) or 0)
+    end
+    full[queue] = most ~= '0' and depth >= tonumber(most)
+  end
+  return full[queue]
+end
+
+local function exists(id)
+  return redis.call('EXISTS', key.job .. id) == 1
+end
+
+local refuse_all = false
+if atomic == '1' then
+  for row = first_row, #ARGV, row_width do
+    local id, _, queue, _, _, _, _, _, idem, body = unpack(ARGV, row, row + row_width - 1)
+    refuse_all = refuse_all or (is_full(queue) and not made_before(idem, body) and not exists(id))
+  end
+end
+
 local verdicts, lists, queues, marked, scheduled, expiring = {}, {}, {}, {}, {}, {}
 
 for row = first_row, #ARGV, row_width do
@@ -34,6 +64,8 @@ for row = first_row, #ARGV, row_width do
   local before = made_before(idem, body)
   if before then
     verdicts[#verdicts + 1] = before
+  elseif refuse_all or is_full(queue) then
+    verdicts[#verdicts + 1] = exists(id) and 'repeat' or 'full'
   elseif redis.call('SET', key.job .. id, write_head(job), 'NX') then
     if idem ~= '' then
       redis.call('SET', key.idem .. idem, body .. ':' .. id, 'EX', '86400')

@@ -24,4 +24,5 @@ def fault(
     return named
 
 
-from tests.chaos.faults import workers  # noqa: E402, F401  (each module adds its own)
+# Each module adds its own.
+from tests.chaos.faults import api, clocks, network, poison, records, server, workers  # noqa: E402, F401

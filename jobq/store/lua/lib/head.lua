@@ -4,19 +4,19 @@
 local HEAD = '^{"job_id":"([^"]+)","task":"(%l[%l%d_.%-]*)","status":"(%l+)","retries":(%d+),"attempt":(%d+),"lost":(%d+)'
   .. ',"created_at":(%d+)(.*)}$'
 
-local OPTIONAL = {
-  {'queue', '^,"queue":"(%l[%l%d_.%-]*)"(.*)$'},
-  {'priority', '^,"priority":(%d)(.*)$'},
-  {'expires_at', '^,"expires_at":(%d+)(.*)$'},
-  {'run_at', '^,"run_at":(%d+)(.*)$'},
-  {'started_at', '^,"started_at":(%d+)(.*)$'},
-  {'worker', '^,"worker":"([^"]*)"(.*)$'},
-  {'finished_at', '^,"finished_at":(%d+)(.*)$'},
-  {'error', '^,"error":({[^{}]*})(.*)$'},
-}
+-- Of a name, and of a number: a pattern cannot count. The server takes no score that it cannot read as a number.
+local MOST_LETTERS, MOST_DIGITS = 64, 15
 
--- Of a name; a pattern cannot count.
-local MOST_LETTERS = 64
+local OPTIONAL = {
+  {'queue', '^,"queue":"(%l[%l%d_.%-]*)"(.*)$', MOST_LETTERS},
+  {'priority', '^,"priority":(%d)(.*)$', 1},
+  {'expires_at', '^,"expires_at":(%d+)(.*)$', MOST_DIGITS},
+  {'run_at', '^,"run_at":(%d+)(.*)$', MOST_DIGITS},
+  {'started_at', '^,"started_at":(%d+)(.*)$', MOST_DIGITS},
+  {'worker', '^,"worker":"([^"]*)"(.*)$', math.huge},
+  {'finished_at', '^,"finished_at":(%d+)(.*)$', MOST_DIGITS},
+  {'error', '^,"error":({[^{}]*})(.*)$', math.huge},
+}
 
 -- A number or a text that goes on behind what was matched (`12`, `1.5`, `"a\"b"`) was not the member looked for.
 local function at_end(rest)
@@ -27,7 +27,8 @@ end
 -- another id than `of`, whose record must not be written in its place.
 local function read_head(text, of)
   local id, task, status, retries, attempt, lost, created_at, tail = string.match(text, HEAD)
-  if not id or id ~= (of or id) or #task > MOST_LETTERS or not at_end(tail) then
+  if not id or id ~= (of or id) or #task > MOST_LETTERS or not at_end(tail)
+    or math.max(#retries, #attempt, #lost, #created_at) > MOST_DIGITS then
     return nil
   end
   local job = {
@@ -38,7 +39,7 @@ local function read_head(text, of)
   if tail ~= '' then
     for _, optional in ipairs(OPTIONAL) do
       local value, rest = string.match(tail, optional[2])
-      if value and at_end(rest) and (optional[1] ~= 'queue' or #value <= MOST_LETTERS) then
+      if value and at_end(rest) and #value <= optional[3] then
         job[optional[1]], tail = value, rest
       end
     end

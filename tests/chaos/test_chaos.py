@@ -1,0 +1,42 @@
+"""A short round of every fault: `pytest -m chaos -n 2`. Longer runs: `python -m tests.chaos --help`."""
+
+from __future__ import annotations
+
+from contextlib import aclosing
+
+import pytest
+
+from tests.chaos.checker import Verdict
+from tests.chaos.faults import FAULTS
+from tests.chaos.run import play
+from tests.chaos.sabotage import SABOTAGES
+
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(180)]
+
+LEASE = 1.5
+JOBS = 60
+
+
+async def verdict_of(name: str, sabotage: str | None = None) -> Verdict:
+    """Of one round."""
+    fault = FAULTS[name]
+    if fault.missing:
+        pytest.skip(fault.missing)
+    jobs = min(fault.load.jobs, JOBS)
+    rounds = play(fault, seed=1, first=1, rounds=1, lease=LEASE, sabotage=sabotage, jobs=jobs)
+    async with aclosing(rounds) as playing:
+        return (await anext(playing)).verdict
+
+
+@pytest.mark.parametrize("name", FAULTS)
+async def test_every_promise_is_kept(name: str) -> None:
+    wrong = (await verdict_of(name)).wrong
+
+    assert not wrong, "\n".join(wrong[:5])
+
+
+async def test_a_broken_guard_is_found_out() -> None:
+    """Outcomes are taken from whoever sends them: those of a worker that stood still, too."""
+    verdict = await verdict_of(SABOTAGES["no-token"].fault, "no-token")
+
+    assert any("announced as ['completed', 'completed']" in text for text in verdict.wrong)
