@@ -1,4 +1,7 @@
-"""The HTTP side of this service: `uvicorn api:app`, then http://127.0.0.1:8000/docs."""
+"""The HTTP side of this service: `uvicorn api:app`, then http://127.0.0.1:8000/docs.
+
+With `--http jobq.http.server:Protocol`, as `jobq up` starts it, the head of a request has a deadline, too.
+"""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager

@@ -7,6 +7,7 @@ import ipaddress
 import os
 import random
 import socket
+import ssl
 from contextlib import suppress
 from email.message import EmailMessage
 from email.policy import EmailPolicy
@@ -165,16 +166,35 @@ def _replace(file: Path, content: bytes) -> Path:
 
 
 async def _send(mail: EmailMessage, url: str) -> None:
+    """Over TLS wherever the server has it. A private CA is trusted that SSL_CERT_FILE names, as everywhere."""
     server = urlsplit(url)
-    await aiosmtplib.send(
-        mail,
-        hostname=server.hostname,
-        port=server.port,
-        username=unquote(server.username) if server.username else None,
-        password=unquote(server.password) if server.password else None,
-        use_tls=server.scheme == "smtps",
-        timeout=SMTP_TIMEOUT,
-    )
+    host = server.hostname
+    client = aiosmtplib.SMTP(hostname=host, port=server.port, use_tls=server.scheme == "smtps", timeout=SMTP_TIMEOUT)
+    try:
+        async with client:
+            if server.username:
+                _refuse_to_tell_passwords(client)
+                await client.login(unquote(server.username), unquote(server.password or ""))
+            await client.send_message(mail)
+    except (ssl.SSLCertVerificationError, aiosmtplib.SMTPConnectError) as error:
+        cause = error.__cause__ or error
+        if not isinstance(cause, ssl.SSLCertVerificationError):
+            raise
+        hint = "a CA of your own has to be in the file that SSL_CERT_FILE names"
+        raise ConnectionError(f"the certificate of {host} is not trusted ({cause.verify_message}): {hint}") from None
+
+
+def _refuse_to_tell_passwords(client: aiosmtplib.SMTP) -> None:
+    """Who is on the way can also take the offer of TLS out of what the server says."""
+    if client.get_transport_info("sslcontext") is None and not _is_loopback(client.get_transport_info("peername")[0]):
+        raise aiosmtplib.SMTPNotSupported(
+            f"{client.hostname} offers no STARTTLS, and the password of SMTP_URL is not sent in clear: use smtps://,"
+            " or a server with TLS"
+        )
+
+
+def _is_loopback(address: str) -> bool:
+    return ipaddress.ip_address(address).is_loopback
 
 
 class CheckedTransport(httpx.AsyncHTTPTransport):

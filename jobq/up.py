@@ -20,6 +20,7 @@ from pathlib import Path
 from jobq.demo import Api, demo
 from jobq.errors import ConfigError
 from jobq.http.auth import check_bind
+from jobq.http.server import PROTOCOL
 from jobq.launch import free_port, load_app, load_settings, reach
 from jobq.settings import Settings
 from jobq.store.connect import Server
@@ -250,7 +251,8 @@ def commands(settings: Settings, plan: Plan) -> dict[str, list[str]]:
     """What to run, after `python`: the service's own files, or ours where there are none for this registry."""
     own = settings.app == Settings.model_fields["app"].default
     listen = ["--host", settings.host, "--port", str(settings.port)]
-    api = ["uvicorn", "api:app"] if own and (settings.project / "api.py").is_file() else ["jobq", "api"]
+    own_api = ["uvicorn", "api:app", "--http", PROTOCOL]
+    api = own_api if own and (settings.project / "api.py").is_file() else ["jobq", "api"]
     worker = ["worker.py"] if own and (settings.project / "worker.py").is_file() else ["-m", "jobq", "worker"]
     if plan.insecure and api[0] == "jobq":
         listen.append("--insecure")

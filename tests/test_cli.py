@@ -216,7 +216,7 @@ def test_editing_a_default_changes_every_process(run: Run, folder: Path) -> None
     everything = run("-m", "jobq", "up", cwd=project, bare=True)
     everything.wait_for("Ctrl-C stops everything")
     assert f"redis-cli -s {project}/store/valkey.sock" in everything.output
-    assert '"concurrency": 2' in everything.output
+    everything.wait_for('"concurrency": 2')
     job = call(f"http://127.0.0.1:{port}/submit-job", {"task": "send_email"})["job_id"]
     eventually(lambda: (project / "post" / f"{job}.eml").is_file())
 

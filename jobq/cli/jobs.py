@@ -28,7 +28,8 @@ from jobq.http.schemas import JobList, JobSummary, JobView
 from jobq.http.timeline import error_view
 from jobq.http.views import WorkerInfo
 from jobq.policy import Rules
-from jobq.store.inspect import Filter, Place, WorkerView
+from jobq.store.inspect import WorkerView
+from jobq.store.pages import Filter, Place
 
 __all__ = ["cancel", "jobs", "place", "result", "retry", "retry_failed", "run", "status", "wanted", "watch"]
 

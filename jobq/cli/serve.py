@@ -96,6 +96,7 @@ def api(
     from jobq import telemetry
     from jobq.http.app import create_app
     from jobq.http.auth import check_bind
+    from jobq.http.server import PROTOCOL
     from jobq.launch import free_port, load_app, load_settings, reach
 
     settings = load_settings()
@@ -105,4 +106,4 @@ def api(
     # It is opened again when the application starts; but here a failure is one line.
     reach(settings).close()
     telemetry.configure(settings)
-    uvicorn.run(application, host=settings.host, port=port)
+    uvicorn.run(application, host=settings.host, port=port, http=PROTOCOL)

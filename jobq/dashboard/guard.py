@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from hashlib import sha256
 from typing import Annotated
 from urllib.parse import parse_qsl, urlsplit
@@ -13,6 +14,7 @@ from itsdangerous import BadSignature, TimestampSigner
 from jobq.client import Client
 from jobq.errors import BadRequest, JobqError
 from jobq.http.deps import ClientDep
+from jobq.http.route import BODY_SECONDS
 
 COOKIE = "jobq_session"
 SESSION = 12 * 3600
@@ -76,12 +78,16 @@ def _set(request: Request, response: Response, value: str, seconds: int) -> None
 
 
 async def read_form(request: Request) -> dict[str, str]:
-    """The fields of a posted form. Raises BadRequest when they are too many bytes."""
+    """The fields of a posted form. Raises BadRequest when they are too many bytes, or take too long."""
     body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_FORM:
-            raise BadRequest("the form is too large")
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > MAX_FORM:
+                    raise BadRequest("the form is too large")
+    except TimeoutError:
+        raise BadRequest(f"the form has to arrive within {BODY_SECONDS:g} s") from None
     return dict(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True))
 
 

@@ -65,7 +65,7 @@ _TEMPLATES.filters |= {
 }  # fmt: skip
 _TEMPLATES.globals |= {
     "pages": PAGES, "said": SAID, "query": show.query, "relative": show.relative, "static": static_url,
-    "LARGEST": show.LARGEST,
+    "LARGEST": show.LARGEST, "WORDS": show.WORDS,
 }  # fmt: skip
 
 

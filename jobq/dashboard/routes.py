@@ -13,7 +13,7 @@ from jobq.dashboard import files, guard
 from jobq.dashboard.guard import FormDep
 from jobq.dashboard.page import HEADERS, PageRoute, go, render
 from jobq.dashboard.shared import Shared, slots
-from jobq.dashboard.show import log_lines, progress, query
+from jobq.dashboard.show import log_lines, progress, query, steps
 from jobq.errors import BadRequest, JobNotFound
 from jobq.http import auth, cursor
 from jobq.http.deps import ClientDep, JobId, QueueName, WorkerId
@@ -22,7 +22,10 @@ from jobq.http.timeline import error_view, timeline
 from jobq.job import Status
 from jobq.policy import Rules
 from jobq.settings import NAME
-from jobq.store.inspect import Filter, Place
+from jobq.store.pages import Filter, Place
+
+SCHEDULED = "scheduled"
+"""Not a status, but what people look for as if it were one: pending, and due later."""
 
 router = APIRouter(include_in_schema=False)
 _open = APIRouter(prefix="/dashboard", route_class=PageRoute, dependencies=[Depends(guard.same_origin)])
@@ -45,7 +48,9 @@ SharedDep = Annotated[Shared, Depends(get_shared)]
 @_pages.get("")
 @_pages.get("/")
 async def overview(request: Request, shared: SharedDep) -> Response:
-    return render(request, "overview", title="Overview", now=await shared.snapshot())
+    return render(
+        request, "overview", title="Overview", now=await shared.snapshot(), failures=(await shared.failures()).jobs
+    )
 
 
 @_pages.get("/queues")
@@ -83,11 +88,11 @@ async def jobs(
     wanted = _filter(status, task.strip(), queue.strip())
     place = cursor.read(after, Place, wanted) if after else Place()
     snapshot, page = await shared.snapshot(), await shared.jobs(wanted, place)
-    chosen = {"status": wanted.status, "task": wanted.task, "queue": wanted.queue}
+    chosen = {"status": status or None, "task": wanted.task, "queue": wanted.queue}
     following = f"jobs{query(**chosen, after=cursor.write(page.next, wanted))}" if page.next else ""
     return render(
         request, "jobs", title="Jobs", now=snapshot, page=page, chosen=chosen, after=after, following=following,
-        itself=f"jobs{query(**chosen, after=after)}", counts=snapshot.counts, tasks=shared.known_tasks(),
+        itself=f"jobs{query(**chosen, after=after)}", tasks=shared.known_tasks(),
     )  # fmt: skip
 
 
@@ -168,12 +173,13 @@ router.include_router(files.router)
 
 
 def _filter(status: str, task: str, queue: str) -> Filter:
-    if status and status not in set(Status):
-        raise BadRequest(f"status: one of {', '.join(Status)}")
+    if status and status not in {*Status, SCHEDULED}:
+        raise BadRequest(f"status: one of {', '.join((*Status, SCHEDULED))}")
     for name, value in (("task", task), ("queue", queue)):
         if value and not NAME.fullmatch(value):
             raise BadRequest(f"{name}: must match {NAME.pattern}")
-    return Filter(status or None, task or None, queue or None)
+    scheduled = status == SCHEDULED
+    return Filter("pending" if scheduled else status or None, task or None, queue or None, scheduled=scheduled)
 
 
 async def _job(client: Client, details: JobDetails) -> dict[str, Any]:
@@ -188,7 +194,7 @@ async def _job(client: Client, details: JobDetails) -> dict[str, Any]:
         "details": details,
         "error": error_view(job.error),
         "attempts": [{**line, "error": error_view(line.get("error"))} for line in reversed(details.attempts)],
-        "timeline": timeline(job, details.attempts),
+        "steps": steps(timeline(job, details.attempts)),
         "progress": progress(told) if job.status is Status.PROCESSING else None,
         "cancelling": cancelling if job.status is Status.PROCESSING else None,
         "lines": log_lines(emitted),

@@ -3,31 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Coroutine, Hashable
 from dataclasses import dataclass
 from time import monotonic
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from jobq.client import Client
-from jobq.store.inspect import Filter, JobPage, Overview, Place, QueueView, WorkerView
+from jobq.store.inspect import Overview, QueueView, WorkerView
+from jobq.store.pages import Filter, JobPage, Place
+from jobq.store.statistics import HISTORY, Slot
 
 T = TypeVar("T")
 
 FRESH = 1.0
 """Seconds for which an answer stands for all who ask."""
-POINTS = 300
-"""Of the chart: ten minutes, when a viewer asks every two seconds."""
 PAGE = 50
-
-
-class Rates(NamedTuple):
-    """Jobs a second, and when that was, in seconds."""
-
-    at: float
-    submitted: float
-    completed: float
-    failed: float
+FAILURES = 5
+"""The latest ones, on the front page."""
+SHORTEST = 30
+"""Slots of a chart: five minutes, also of a service that has just begun."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,15 +31,32 @@ class Snapshot:
     at: int
     """The server's ms."""
     overview: Overview
-    queues: list[QueueView]
-    workers: list[WorkerView]
-    points: list[Rates]
+    history: list[Slot]
+    """For the chart: without the time before anything happened."""
+
+    @property
+    def queues(self) -> list[QueueView]:
+        return self.overview.queues
+
+    @property
+    def workers(self) -> list[WorkerView]:
+        return self.overview.workers
 
     @property
     def counts(self) -> dict[str, int]:
-        """Jobs by status."""
+        """Jobs by status; those that are scheduled are among the pending ones."""
         now = self.overview
-        return {"pending": now.ready + now.scheduled + now.parked, "processing": now.processing, **now.finished}
+        pending = now.ready + now.scheduled + now.parked
+        return {"pending": pending, "scheduled": now.scheduled, "processing": now.processing, **now.finished}
+
+    @property
+    def total(self) -> int:
+        return sum(self.counts.values()) - self.overview.scheduled
+
+    @property
+    def paused(self) -> int:
+        """Ready jobs that nobody may claim."""
+        return sum(queue.depth for queue in self.queues if queue.paused)
 
     @property
     def slots(self) -> int:
@@ -68,7 +79,8 @@ class Snapshot:
         """At the rate of the last minute, if that is enough to get there."""
         rates = self.overview.rates
         net = sum(rates.get(word, 0.0) for word in ("completed", "failed", "cancelled")) - rates.get("in", 0.0)
-        return self.overview.ready / net if self.overview.ready and net > 0 else None
+        left = self.overview.ready - self.paused
+        return left / net if left and net > 0 else None
 
 
 class Shared:
@@ -77,7 +89,7 @@ class Shared:
     def __init__(self, client: Client) -> None:
         self.client = client
         self._answers: dict[Hashable, tuple[float, asyncio.Task[Any]]] = {}
-        self._points: deque[Rates] = deque(maxlen=POINTS)
+        self._history: list[Slot] = []
 
     async def snapshot(self) -> Snapshot:
         return await self._once("snapshot", self._snapshot())
@@ -85,6 +97,10 @@ class Shared:
     async def jobs(self, wanted: Filter, place: Place) -> JobPage:
         page = self.client.inspect.jobs(wanted, place, PAGE, self.known_queues())
         return await self._once((wanted, place), page)
+
+    async def failures(self) -> JobPage:
+        page = self.client.inspect.jobs(Filter("failed"), Place(), FAILURES)
+        return await self._once("failures", page)
 
     def forget(self) -> None:
         """Something was changed here: whoever changed it wants to see it."""
@@ -109,18 +125,20 @@ class Shared:
 
     async def _snapshot(self) -> Snapshot:
         inspect, known = self.client.inspect, self.known_queues()
-        now, overview, queues, workers = await asyncio.gather(
+        now, overview, history = await asyncio.gather(
             inspect.now(),
             inspect.overview(known),
-            inspect.queues(known),
-            inspect.workers(),
+            # A slot that is over stays as it is: each is read once.
+            inspect.history(self._history[-1].at + 1 if self._history else 0),
         )
-        rates = overview.rates
-        self._points.append(
-            Rates(now / 1000, rates.get("in", 0.0), rates.get("completed", 0.0), rates.get("failed", 0.0))
-        )
-        workers.sort(key=lambda worker: (str(worker.about.get("started_at", "")), worker.worker))
-        return Snapshot(now, overview, queues, workers, list(self._points))
+        overview.workers.sort(key=lambda worker: (str(worker.about.get("started_at", "")), worker.worker))
+        self._history = [*self._history, *history][-HISTORY:]
+        return Snapshot(now, overview, _begun(self._history))
+
+
+def _begun(history: list[Slot]) -> list[Slot]:
+    begun = next((n for n, slot in enumerate(history) if slot.counts), len(history))
+    return history[max(0, min(begun, len(history) - SHORTEST)) :]
 
 
 def slots(worker: WorkerView) -> int:

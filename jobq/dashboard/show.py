@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
 from jobq.http.strict import is_json
-from jobq.http.timeline import error_view, printable
+from jobq.http.timeline import Event, error_view, printable
 from jobq.job import Job, Status
 
 PREVIEW = 200
@@ -41,6 +41,32 @@ def relative(ms: int, now: int) -> str:
     if -1 < seconds < 1:
         return "now"
     return f"{age(seconds)} ago" if seconds > 0 else f"in {age(-seconds)}"
+
+
+WORDS = {"scheduled": "due", "retry": "failed, to be tried again"}
+"""What a page calls an event, where the word alone would be misread."""
+
+
+class Step(NamedTuple):
+    """An event of a job's timeline, as a page shows it."""
+
+    event: Event
+    word: str
+    at: str
+    since: str
+    """The time since the event before; empty for the first."""
+
+
+def steps(events: Iterable[Event]) -> list[Step]:
+    shown: list[Step] = []
+    before: datetime | None = None
+    for event in events:
+        at = datetime.fromisoformat(event["at"])
+        since = "" if before is None else f"+{took(round((at - before).total_seconds() * 1000))}"
+        text = f"{at:%Y-%m-%d %H:%M:%S}.{at.microsecond // 1000:03} UTC"
+        shown.append(Step(event, WORDS.get(event["event"], event["event"]), text, since))
+        before = at
+    return shown
 
 
 def rate(number: float) -> str:

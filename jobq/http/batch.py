@@ -14,7 +14,7 @@ from jobq.client import Client
 from jobq.errors import BadRequest, JobqError, QueueFull, StoreFull, StoreUnavailable
 from jobq.http.auth import bearer
 from jobq.http.deps import ClientDep, payload_of
-from jobq.http.errors import BodyTooLarge, Misfit, NotJson, Unauthorized, WrongMediaType, problem_of, told
+from jobq.http.errors import BodyTooLarge, BodyTooSlow, Misfit, NotJson, Unauthorized, WrongMediaType, problem_of, told
 from jobq.http.problems import responses
 from jobq.http.route import JobRequest, JobRoute
 from jobq.http.schemas import BatchAccepted, BatchSubmit, NewJob, Problem, Rejection
@@ -47,7 +47,7 @@ router = APIRouter(prefix="/jobs", tags=["jobs"], route_class=BatchRoute, depend
     response_model_exclude_unset=True,
     response_description="Those that could be are stored, and for each of the others it says why it is not.",
     responses=responses(
-        NotJson, Unauthorized, BodyTooLarge, WrongMediaType, BadRequest, StoreUnavailable, StoreFull,
+        NotJson, Unauthorized, BodyTooLarge, BodyTooSlow, WrongMediaType, BadRequest, StoreUnavailable, StoreFull,
         QueueFull,
     ),
 )  # fmt: skip

@@ -18,7 +18,7 @@ from jobq.errors import (
 )
 from jobq.http.auth import bearer
 from jobq.http.deps import ClientDep, IdempotencyKey, JobId, PayloadDep
-from jobq.http.errors import BadIdempotencyKey, BodyTooLarge, NotJson, Unauthorized, WrongMediaType
+from jobq.http.errors import BadIdempotencyKey, BodyTooLarge, BodyTooSlow, NotJson, Unauthorized, WrongMediaType
 from jobq.http.problems import responses
 from jobq.http.request import here, replayed
 from jobq.http.route import JobRoute
@@ -32,8 +32,9 @@ router = APIRouter(tags=["jobs"], route_class=JobRoute, dependencies=[Depends(be
     summary="Submit a job",
     response_description="The job is stored. `Location` is where to ask for its status.",
     responses=responses(
-        NotJson, BadIdempotencyKey, Unauthorized, BodyTooLarge, PayloadTooLarge, WrongMediaType, BadRequest,
-        UnknownTask, InvalidPayload, IdempotencyMismatch, StoreUnavailable, StoreFull, QueueFull,
+        NotJson, BadIdempotencyKey, Unauthorized, BodyTooLarge, BodyTooSlow, PayloadTooLarge, WrongMediaType,
+        BadRequest, UnknownTask, InvalidPayload, IdempotencyMismatch, StoreUnavailable, StoreFull,
+        QueueFull,
     ),
 )  # fmt: skip
 async def submit_job(

@@ -15,7 +15,7 @@ from starlette.routing import Match
 
 from jobq import telemetry
 from jobq.errors import BadRequest, Conflict, InvalidPayload, JobFailed, JobqError, StoreUnavailable
-from jobq.http.request import request_id, shown_path
+from jobq.http.request import problem_page, request_id, shown_path
 from jobq.http.timeline import error_view, printable
 
 MEDIA_TYPE = "application/problem+json"
@@ -52,6 +52,14 @@ class BodyTooLarge(JobqError):
     status = 413
     slug = "body-too-large"
     title = "Body too large"
+
+
+class BodyTooSlow(JobqError):
+    """The body did not arrive in time. Nothing was done: send it again, on a connection of its own."""
+
+    status = 408
+    slug = "body-too-slow"
+    title = "Body too slow"
 
 
 class Unauthorized(JobqError):
@@ -141,14 +149,14 @@ def answer(request: Request, error: Exception) -> JSONResponse:
 
 def told(error: JobqError) -> dict[str, Any]:
     """The problem without what it has of its request."""
-    more = _more(error)
+    kind, more = type(error), _more(error)
     detail = _summary(more["errors"]) if more.get("errors") else printable(str(error))
-    return {**_basics(type(error), detail), **more}
+    return {"title": kind.title, "status": kind.status, "detail": detail, **more}
 
 
 def problem_of(request: Request, error: JobqError) -> dict[str, Any]:
     """The whole problem."""
-    return {**told(error), **_where(request)}
+    return {"type": problem_page(request, error.slug), **told(error), **_where(request)}
 
 
 def _where(request: Request) -> dict[str, str]:
@@ -162,12 +170,8 @@ def _respond(problem: dict[str, Any], headers: Mapping[str, str] | None = None) 
 def _unexpected(request: Request, error: Exception) -> JSONResponse:
     name = request_id(request.scope)
     telemetry.logger().error("request failed", path=shown_path(request), request_id=name, exc_info=error)
-    basics = _basics(JobqError, "something went wrong here; the log has it under the request_id")
-    return _respond({**basics, **_where(request)})
-
-
-def _basics(kind: type[JobqError], detail: str) -> dict[str, Any]:
-    return {"type": f"/problems/{kind.slug}", "title": kind.title, "status": kind.status, "detail": detail}
+    told_instead = JobqError("something went wrong here; the log has it under the request_id")
+    return _respond(problem_of(request, told_instead))
 
 
 def _more(error: JobqError) -> dict[str, Any]:
@@ -189,7 +193,7 @@ def _headers(error: JobqError) -> dict[str, str]:
     match error:
         case StoreUnavailable():
             return {"Retry-After": str(error.retry_after)}
-        case BodyTooLarge():
+        case BodyTooLarge() | BodyTooSlow():
             return {"Connection": "close"}  # what was not read would be taken for the next request
         case Unauthorized():
             return {"WWW-Authenticate": "Bearer", "Connection": "close"}
@@ -200,14 +204,15 @@ def _headers(error: JobqError) -> dict[str, str]:
 def _from_http(request: Request, error: HTTPException) -> JSONResponse:
     match error.status_code:
         case 404:
-            problem = _basics(NoSuchPath, "there is nothing at this path; /docs shows what there is")
+            missing = NoSuchPath("there is nothing at this path; /docs shows what there is")
+            return _respond(problem_of(request, missing), error.headers)
         case 405:
-            problem = _basics(MethodNotAllowed, "this path has other methods; the Allow header names them")
-            return _respond({**problem, **_where(request)}, {"Allow": ", ".join(_methods(request))})
+            wrong = MethodNotAllowed("this path has other methods; the Allow header names them")
+            return _respond(problem_of(request, wrong), {"Allow": ", ".join(_methods(request))})
         case status:
             phrase = HTTPStatus(status).phrase
             problem = {"type": "about:blank", "title": phrase, "status": status, "detail": phrase}
-    return _respond({**problem, **_where(request)}, error.headers)
+            return _respond({**problem, **_where(request)}, error.headers)
 
 
 def _methods(request: Request) -> list[str]:

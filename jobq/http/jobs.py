@@ -26,7 +26,15 @@ from jobq.errors import (
 from jobq.http import cursor
 from jobq.http.auth import bearer
 from jobq.http.deps import ClientDep, IdempotencyKey, JobId, PayloadDep, Wait
-from jobq.http.errors import BadCursor, BadIdempotencyKey, BodyTooLarge, NotJson, Unauthorized, WrongMediaType
+from jobq.http.errors import (
+    BadCursor,
+    BadIdempotencyKey,
+    BodyTooLarge,
+    BodyTooSlow,
+    NotJson,
+    Unauthorized,
+    WrongMediaType,
+)
 from jobq.http.problems import responses
 from jobq.http.request import here, next_page, replayed
 from jobq.http.route import JobRoute
@@ -34,7 +42,7 @@ from jobq.http.schemas import CancelJob, JobList, JobsQuery, JobSummary, JobView
 from jobq.http.waiting import settled
 from jobq.job import Job, Status
 from jobq.policy import Rules
-from jobq.store.inspect import Place
+from jobq.store.pages import Place
 
 router = APIRouter(prefix="/jobs", tags=["jobs"], route_class=JobRoute, dependencies=[Depends(bearer)])
 
@@ -55,8 +63,9 @@ SOON = {"Retry-After": "1"}
             "description": "A job of that `job_id` or Idempotency-Key existed: this one. Or it was over within `wait`.",
         },
         **responses(
-            NotJson, BadIdempotencyKey, Unauthorized, JobNotFound, BodyTooLarge, PayloadTooLarge, WrongMediaType,
-            BadRequest, UnknownTask, InvalidPayload, IdempotencyMismatch, StoreUnavailable, StoreFull, QueueFull,
+            NotJson, BadIdempotencyKey, Unauthorized, JobNotFound, BodyTooLarge, BodyTooSlow, PayloadTooLarge,
+            WrongMediaType, BadRequest, UnknownTask, InvalidPayload, IdempotencyMismatch, StoreUnavailable, StoreFull,
+            QueueFull,
         ),
     },
 )  # fmt: skip
@@ -132,8 +141,8 @@ async def get_job_result(job_id: JobId, client: ClientDep, request: Request, wai
     responses={
         202: {"model": JobView, "description": "It runs: its worker has been asked to stop it."},
         **responses(
-            NotJson, Unauthorized, JobNotFound, Conflict, CorruptRecord, BodyTooLarge, WrongMediaType, BadRequest,
-            StoreUnavailable,
+            NotJson, Unauthorized, JobNotFound, Conflict, CorruptRecord, BodyTooLarge, BodyTooSlow, WrongMediaType,
+            BadRequest, StoreUnavailable,
         ),
     },
 )  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import deepcopy
 from typing import Any
 
 from fastapi import FastAPI
@@ -25,7 +26,7 @@ def describe(app: FastAPI, registry: Registry, prefix: str = "") -> None:
         document = plain()
         if not made_before:
             for operation in _operations(document, prefix):
-                _problems_only(operation)
+                _problems_only(operation, prefix)
                 _offer(operation, registry)
                 if not _has_key(app):
                     _key_optional(operation)
@@ -40,11 +41,15 @@ def _operations(document: dict[str, Any], prefix: str) -> Iterator[dict[str, Any
             yield from operations.values()
 
 
-def _problems_only(operation: dict[str, Any]) -> None:
-    """FastAPI lists the model of a response under JSON too; problems come as problem+json alone."""
+def _problems_only(operation: dict[str, Any], prefix: str) -> None:
+    """FastAPI lists the model of a response under JSON too; problems come as problem+json alone, explained below us."""
     for response in operation["responses"].values():
         if MEDIA_TYPE in (content := response.get("content", {})):
             content.pop("application/json", None)
+            # A copy: applications of one process share the examples.
+            content[MEDIA_TYPE] = shown = deepcopy(content[MEDIA_TYPE])
+            for example in shown.get("examples", {}).values():
+                example["value"]["type"] = prefix + example["value"]["type"]
 
 
 def _has_key(app: FastAPI) -> bool:

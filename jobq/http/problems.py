@@ -6,10 +6,11 @@ import inspect
 from collections.abc import Iterator
 from typing import Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 
 from jobq.errors import JobqError
 from jobq.http.errors import MEDIA_TYPE, NoSuchPath
+from jobq.http.request import here
 from jobq.http.route import OpenRoute
 from jobq.http.schemas import Problem
 
@@ -17,11 +18,11 @@ router = APIRouter(route_class=OpenRoute, include_in_schema=False)
 
 
 @router.get("/problems/{slug}")
-async def explain_problem(slug: str) -> dict[str, Any]:
+async def explain_problem(slug: str, request: Request) -> dict[str, Any]:
     """What a problem of this type means."""
     for kind in _kinds(JobqError):
         if kind.slug == slug:
-            return {"type": f"/problems/{slug}", "title": kind.title, "status": kind.status, "description": _text(kind)}
+            return {"type": here(request), "title": kind.title, "status": kind.status, "description": _text(kind)}
     raise NoSuchPath("there is no such type of problem")
 
 

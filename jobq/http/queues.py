@@ -10,7 +10,7 @@ from jobq.client import Client
 from jobq.errors import BadRequest, StoreUnavailable
 from jobq.http.auth import bearer
 from jobq.http.deps import ClientDep, QueueName
-from jobq.http.errors import BodyTooLarge, Misfit, NotJson, QueueNotFound, Unauthorized, WrongMediaType
+from jobq.http.errors import BodyTooLarge, BodyTooSlow, Misfit, NotJson, QueueNotFound, Unauthorized, WrongMediaType
 from jobq.http.problems import responses
 from jobq.http.route import JobRoute
 from jobq.http.views import Purged, PurgeQueue, QueueInfo, QueueList
@@ -58,7 +58,7 @@ async def resume_queue(queue: QueueName, client: ClientDep) -> QueueInfo:
 @router.post(
     "/{queue}/purge",
     summary="Forget all jobs that are ready in a queue",
-    responses=responses(NotJson, Unauthorized, BodyTooLarge, WrongMediaType, BadRequest, StoreUnavailable),
+    responses=responses(NotJson, Unauthorized, BodyTooLarge, BodyTooSlow, WrongMediaType, BadRequest, StoreUnavailable),
 )
 async def purge_queue(queue: QueueName, body: Confirmation, client: ClientDep) -> Purged:
     """Erase them. What runs, or waits for its time, stays."""

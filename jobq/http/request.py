@@ -9,6 +9,7 @@ from uuid import uuid4
 
 from starlette.datastructures import Headers
 from starlette.requests import Request
+from starlette.routing import NoMatchFound
 from starlette.types import Scope
 
 from jobq.client import JobHandle
@@ -29,8 +30,24 @@ def request_id(scope: Scope) -> str:
 
 def here(request: Request) -> str:
     """The path as the client knows it, below any prefix, mount or root_path."""
-    root, path = request.scope.get("root_path", "").rstrip("/"), request.scope["path"]
+    root, path = _root(request), request.scope["path"]
     return quote(path if path.startswith(f"{root}/") else root + path)
+
+
+def problem_page(request: Request, slug: str) -> str:
+    """Where this application explains such a problem, as the client knows it.
+
+    Routers alone may be part of an application without these pages: then it is no more than a name.
+    """
+    try:
+        return quote(_root(request) + request.app.url_path_for("explain_problem", slug=slug))
+    except NoMatchFound:
+        return f"/problems/{slug}"
+
+
+def _root(request: Request) -> str:
+    root: str = request.scope.get("root_path", "")
+    return root.rstrip("/")
 
 
 def next_page(request: Request, cursor: str | None) -> dict[str, str]:

@@ -5,6 +5,7 @@ That way the routers behave alike in our own application and in anyone else's, w
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import shlex
@@ -22,34 +23,44 @@ from pydantic import BaseModel
 
 from jobq.errors import JobqError
 from jobq.http import auth, strict
-from jobq.http.errors import API_HEADERS, BodyTooLarge, Misfit, NotJson, WrongMediaType, answer
+from jobq.http.errors import API_HEADERS, BodyTooLarge, BodyTooSlow, Misfit, NotJson, WrongMediaType, answer
 from jobq.http.examples import example_body
 from jobq.http.request import shown_url
 
 MAX_BODY = 128 * 1024
 """Bytes of a request for one job: the payload's limit, and room for the rest."""
+BODY_SECONDS = 30.0
+"""For a whole body to arrive. The server itself would wait as long as there is a byte now and then."""
 IDEMPOTENCY_KEY = "Idempotency-Key"
 
 
 class JobRequest(Request):
-    """A request whose body is read once, up to a limit, as strict JSON."""
+    """A request whose body is read once, up to a limit of bytes and of time, as strict JSON."""
 
     max_body = MAX_BODY
+    body_seconds = BODY_SECONDS
     max_depth = strict.MAX_DEPTH
 
     async def body(self) -> bytes:
-        """Raises BodyTooLarge, without reading more than the limit."""
+        """Raises BodyTooLarge, without reading more than the limit, and BodyTooSlow."""
         if not hasattr(self, "_body"):
             declared = self.headers.get("content-length", "")
             if declared.isdecimal() and (len(declared) > 9 or int(declared) > self.max_body):
                 raise self._too_large()
-            body = bytearray()
-            async for chunk in self.stream():
-                body += chunk
-                if len(body) > self.max_body:
-                    raise self._too_large()
-            self._body = bytes(body)
+            try:
+                async with asyncio.timeout(self.body_seconds):
+                    self._body = await self._read()
+            except TimeoutError:
+                raise BodyTooSlow(f"a body has to arrive within {self.body_seconds:g} s") from None
         return self._body
+
+    async def _read(self) -> bytes:
+        body = bytearray()
+        async for chunk in self.stream():
+            body += chunk
+            if len(body) > self.max_body:
+                raise self._too_large()
+        return bytes(body)
 
     async def json(self) -> Any:
         """Raises NotJson."""

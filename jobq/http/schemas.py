@@ -22,7 +22,7 @@ from jobq.http.timeline import ErrorView, Event, error_view, rfc3339, timeline
 from jobq.job import MAX_DELAY, UUID, Job, Status, SubmitOptions
 from jobq.policy import Rules
 from jobq.settings import NAME
-from jobq.store.inspect import Filter
+from jobq.store.pages import Filter
 
 RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)")
 UUID_PATTERN = f"^{UUID.pattern}$"
@@ -187,7 +187,9 @@ class JobView(JobSummary):
     cancel_requested: Annotated[
         str | None, Field(description="Why a running job is to be cancelled, as long as its worker has not done it.")
     ] = None
-    payload: dict[str, Any] = {}
+    payload: Annotated[
+        Any, Field(description="An object, but for what a foreign producer has stored; null when that is no JSON.")
+    ] = {}
     result: Annotated[Any, Field(description="What the task returned, while it is kept.")] = None
     timeline: list[Event]
 

@@ -117,7 +117,7 @@ class TaskInfo(BaseModel):
 
     @classmethod
     def of(cls, task: Task[..., Any], rules: Rules, workers: Iterable[WorkerView]) -> TaskInfo:
-        serving = [view.worker for view in workers if task.name in view.about.get("tasks", ())]
+        serving = [view.worker for view in workers if task.name in view.tasks]
         return cls(
             name=task.name, doc=task.doc, queue=task.defaults.queue, max_retries=rules.max_retries,
             backoff=rules.backoff, timeout=rules.timeout, payload=payload_schema(task), workers=serving,

@@ -88,9 +88,12 @@ class Server:
         revive = self.embedded.ensure if self.embedded else None
         return Store(self._client(COMMAND_TIMEOUT, retries=0, max_connections=64), revive=revive)
 
-    def lane(self) -> Store:
-        """For the pump: one call in flight, repeated by its owner with the same `seq` and never by the library."""
-        return Store(self._client(COMMAND_TIMEOUT, retries=0, max_connections=1))
+    def lane(self, lease: float) -> Store:
+        """For the pump: one call in flight, repeated by its owner with the same `seq` and never by the library.
+
+        An answer that does not come is asked for again before the leases that it may tell of run out.
+        """
+        return Store(self._client(min(COMMAND_TIMEOUT, lease / 2), retries=0, max_connections=1))
 
     def marks(self) -> Marks:
         return Marks(self._blocking())

@@ -5,33 +5,25 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from bisect import bisect_right
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import partial, wraps
-from typing import Any, NamedTuple, ParamSpec, TypeVar
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
-from jobq.errors import BadRequest, CorruptRecord
-from jobq.job import Job, Status
-from jobq.record import parse
+from jobq.errors import BadRequest
+from jobq.job import Status
 from jobq.store import keys
+from jobq.store.pages import BATCH, PRIORITIES, Filter, JobPage, Place, lots, read_jobs, read_page, text
+from jobq.store.statistics import Slot, read_history, read_rates
 from jobq.store.store import told
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-PRIORITIES = range(9, -1, -1)
-SLOT = 10
-"""Seconds of one slot of statistics."""
-RATE_SLOTS = 6
-"""Whole slots that a rate is taken over: the last minute."""
-MOST_LOOKED_AT = 5000
-"""Records one page looks at. A filter that matches less than a page by then says so."""
-BATCH = 200
 HEADS = 10
 """Entries looked at of each list for the one that waits longest: the first may be of a job that is over."""
 LONGEST_SILENCE = 10.0
@@ -81,7 +73,15 @@ class WorkerView:
 
     @property
     def queues(self) -> set[str]:
-        names = self.about.get("queues")
+        return self._names("queues")
+
+    @property
+    def tasks(self) -> set[str]:
+        return self._names("tasks")
+
+    def _names(self, of: str) -> set[str]:
+        """A worker in another language may say anything of itself."""
+        names = self.about.get(of)
         return {name for name in names if isinstance(name, str)} if isinstance(names, list) else set()
 
     @property
@@ -91,7 +91,7 @@ class WorkerView:
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """The numbers of a front page."""
+    """The numbers of a front page, and what they are the sums of."""
 
     ready: int
     scheduled: int
@@ -101,80 +101,8 @@ class Overview:
     quarantined: int
     finished: dict[str, int]
     rates: dict[str, float]
-
-
-class Filter(NamedTuple):
-    """Which jobs a page shows. Times are ms."""
-
-    status: str | None = None
-    task: str | None = None
-    queue: str | None = None
-    created_after: int | None = None
-    created_before: int | None = None
-
-    def fits(self, job: Job) -> bool:
-        return (
-            (self.status is None or job.status.value == self.status)
-            and (self.task is None or job.task == self.task)
-            and (self.queue is None or job.queue == self.queue)
-            and (self.created_after is None or job.created_at >= self.created_after)
-            and (self.created_before is None or job.created_at < self.created_before)
-        )
-
-
-class Place(NamedTuple):
-    """Where a page ended. Only in a list is it a position, which claims shift; elsewhere nothing shifts."""
-
-    source: str = ""
-    """Name of the source: sources come and go between pages, and what follows is what sorts behind."""
-    began: int = 0
-    """When the first page was made, ms. What ended since then was shown before it did, or not at all."""
-    score: float | None = None
-    """In a source sorted by time: from this score on."""
-    offset: int = 0
-    """Entries to pass over, of the list or from that score on."""
-    after: str = ""
-    """In the source sorted by id: behind this one."""
-
-
-@dataclass(slots=True)
-class JobPage:
-    jobs: list[Job] = field(default_factory=list)
-    next: Place | None = None
-    """May turn out to be an empty page."""
-    capped: bool = False
-    """The page ends early because it looked at MOST_LOOKED_AT records."""
-
-
-Batch = list[tuple[str, Place]]
-"""Ids, each with the place behind it."""
-
-
-class Source(NamedTuple):
-    """One place where jobs are kept."""
-
-    name: str
-    read: Callable[[Place], AsyncIterator[Batch]]
-    shows: Callable[[Job, int], bool]
-    """Whether this is the source that shows this job, and no other, to a reader who began then."""
-
-
-def _running(job: Job, began: int) -> bool:
-    return not _ended(job, began)
-
-
-def _waiting(job: Job, began: int) -> bool:
-    """The list entry of a job that was cancelled, has expired, or runs already stays behind."""
-    runs = job.status is Status.PROCESSING and (job.started_at or 0) <= began
-    return not runs and not _ended(job, began)
-
-
-def _ended(job: Job, began: int) -> bool:
-    return job.status.over and job.finished_at is not None and job.finished_at <= began
-
-
-def _over(status: str, job: Job, began: int) -> bool:
-    return job.status.value == status
+    queues: list[QueueView]
+    workers: list[WorkerView]
 
 
 def telling(method: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:
@@ -215,7 +143,8 @@ class Inspector:
         for status in ("completed", "failed", "cancelled"):
             pipe.zcard(keys.NAMES["index"] + status)
         scheduled, processing, missing, quarantined, *finished = await pipe.execute()
-        views = await self.queues(queues)
+        workers = await self.workers()
+        views = await self._queues(queues, workers)
         rates: Counter[str] = Counter()
         for view in views:
             rates.update(view.rates)
@@ -228,16 +157,27 @@ class Inspector:
             quarantined=quarantined,
             finished=dict(zip(("completed", "failed", "cancelled"), finished, strict=True)),
             rates=dict(rates),
+            queues=views,
+            workers=workers,
         )
+
+    @telling
+    async def history(self, since: int = 0) -> list[Slot]:
+        """The last hour in slots of ten seconds, oldest first: whole ones, empty ones too, that began at `since`, ms,
+        or later."""
+        return await read_history(self._client, await self.now(), since)
 
     @telling
     async def queue_names(self, known: Iterable[str] = ()) -> list[str]:
         """Queues that were ever submitted to, and `known` ones."""
         stored = await self._client.smembers(keys.NAMES["queues"])
-        return sorted({_text(name) for name in stored} | set(known))
+        return sorted({text(name) for name in stored} | set(known))
 
     @telling
     async def queues(self, known: Iterable[str] = ()) -> list[QueueView]:
+        return await self._queues(known, await self.workers())
+
+    async def _queues(self, known: Iterable[str], workers: Iterable[WorkerView]) -> list[QueueView]:
         names = await self.queue_names(known)
         now = await self.now()
         pipe = self._client.pipeline(transaction=False)
@@ -249,11 +189,11 @@ class Inspector:
         pipe.smembers(keys.NAMES["paused"])
         *answers, paused = await pipe.execute()
         of_queue = {name: answers[20 * i : 20 * i + 20] for i, name in enumerate(names)}
-        heads = {name: [_text(i) for ids in lists[10:] for i in ids] for name, lists in of_queue.items()}
+        heads = {name: [text(i) for ids in lists[10:] for i in ids] for name, lists in of_queue.items()}
         waited = await self._waited({job_id for ids in heads.values() for job_id in ids}, now)
-        rates = await self._rates(now)
+        rates = await read_rates(self._client, now)
         served: Counter[str] = Counter()
-        for worker in await self.workers():
+        for worker in workers:
             served.update(worker.queues)
         return [
             QueueView(
@@ -269,16 +209,16 @@ class Inspector:
 
     @telling
     async def workers(self) -> list[WorkerView]:
-        ids = [(_text(w), seen) for w, seen in await self._client.zrange(keys.NAMES["workers"], 0, -1, withscores=True)]
+        ids = [(text(w), seen) for w, seen in await self._client.zrange(keys.NAMES["workers"], 0, -1, withscores=True)]
         if not ids:
             return []
         now = await self.now()
         about = await self._client.mget([keys.NAMES["worker"] + worker for worker, _ in ids])
         held = await self._held()
         return [
-            WorkerView(worker, max(0.0, (now - at) / 1000), _about(text), held.get(worker, []))
-            for (worker, at), text in zip(ids, about, strict=True)
-            if text is not None
+            WorkerView(worker, max(0.0, (now - at) / 1000), _about(said), held.get(worker, []))
+            for (worker, at), said in zip(ids, about, strict=True)
+            if said is not None
         ]
 
     @telling
@@ -301,13 +241,13 @@ class Inspector:
             if "WRONGTYPE" in str(error)[:64]:
                 return []
             raise
-        return [{"id": _text(i), **{_text(k): _text(v) for k, v in fields.items()}} for i, fields in entries or ()]
+        return [{"id": text(i), **{text(k): text(v) for k, v in fields.items()}} for i, fields in entries or ()]
 
     @telling
     async def progress(self, job_id: str) -> str | None:
         """The last progress of a running job, as it was emitted."""
         data = await self._client.hget(keys.NAMES["progress"], job_id)
-        return None if data is None else _text(data)
+        return None if data is None else text(data)
 
     @telling
     async def running(self, job_id: str) -> tuple[str | None, str | None]:
@@ -316,91 +256,22 @@ class Inspector:
         pipe.hget(keys.NAMES["progress"], job_id)
         pipe.hget(keys.NAMES["cancel"], job_id)
         progress, reason = await pipe.execute()
-        return (None if progress is None else _text(progress)), (None if reason is None else _text(reason))
+        return (None if progress is None else text(progress)), (None if reason is None else text(reason))
 
     @telling
     async def jobs(self, wanted: Filter, place: Place, limit: int, queues: Iterable[str] = ()) -> JobPage:
         """A page: running jobs, ready ones in order, scheduled ones by time, parked ones, then those that are over,
         newest first."""
-        page, looked_at = JobPage(), 0
         if not place.began:
             place = place._replace(began=await self.now())
-        for source in await self._sources(wanted, queues):
-            if source.name < place.source:
-                continue
-            start = place if source.name == place.source else Place(source.name, place.began)
-            async for batch in source.read(start):
-                looked_at += len(batch)
-                jobs = await self._read([job_id for job_id, _ in batch])
-                for job, (_, behind) in zip(jobs, batch, strict=True):
-                    if job is not None and wanted.fits(job) and source.shows(job, place.began):
-                        page.jobs.append(job)
-                    if len(page.jobs) == limit:
-                        page.next = behind
-                        return page
-                if looked_at >= MOST_LOOKED_AT:
-                    page.next, page.capped = batch[-1][1], True
-                    return page
-        return page
-
-    async def _sources(self, wanted: Filter, queues: Iterable[str]) -> list[Source]:
-        sources: list[Source] = []
-        if wanted.status in (None, "processing"):
-            sources.append(Source("0", self._held_by_id, _running))
-        if wanted.status in (None, "pending"):
-            names = [wanted.queue] if wanted.queue else await self.queue_names(queues)
-            sources += [
-                Source(f"1:{name}:{9 - priority}", partial(self._listed, keys.ready(name, priority)), _waiting)
-                for name in names
-                for priority in PRIORITIES
-            ]
-            sources.append(Source("2", partial(self._by_time, keys.NAMES["schedule"], newest_first=False), _waiting))
-            for task in await self._lots():
-                if wanted.task in (None, task):
-                    sources.append(Source(f"3:{task}", partial(self._listed, keys.NAMES["parked"] + task), _waiting))
-        for number, status in enumerate(("completed", "failed", "cancelled"), start=4):
-            if wanted.status in (None, status):
-                read = partial(self._by_time, keys.NAMES["index"] + status, newest_first=True)
-                sources.append(Source(f"{number}", read, partial(_over, status)))
-        return sorted(sources)
-
-    async def _held_by_id(self, place: Place) -> AsyncIterator[Batch]:
-        """By id, for heartbeats move every deadline. What runs at once is what all workers have slots for."""
-        ids = sorted(_text(job_id) for job_id in await self._client.hkeys(keys.NAMES["running"]))
-        for start in range(bisect_right(ids, place.after), len(ids), BATCH):
-            yield [(job_id, place._replace(after=job_id)) for job_id in ids[start : start + BATCH]]
-
-    async def _listed(self, key: str, place: Place) -> AsyncIterator[Batch]:
-        offset = place.offset
-        while ids := await self._client.lrange(key, offset, offset + BATCH - 1):
-            yield [(_text(i), place._replace(offset=offset + n)) for n, i in enumerate(ids, start=1)]
-            offset += len(ids)
-
-    async def _by_time(self, key: str, place: Place, *, newest_first: bool) -> AsyncIterator[Batch]:
-        """Goes on by score, so that entries that come or go at the front shift nothing."""
-        read = self._client.zrevrangebyscore if newest_first else self._client.zrangebyscore
-        first, last = (place.began, "-inf") if newest_first else ("-inf", "+inf")
-        while True:
-            start = first if place.score is None else place.score
-            entries = await read(key, start, last, start=place.offset, num=BATCH, withscores=True)
-            if not entries:
-                return
-            batch = []
-            for job_id, score in entries:
-                same = place.offset + 1 if score == place.score else 1
-                place = place._replace(score=score, offset=same)
-                batch.append((_text(job_id), place))
-            yield batch
-
-    async def _read(self, ids: Sequence[str]) -> list[Job | None]:
-        records = await self._client.mget([keys.job(job_id) for job_id in ids])
-        return [_readable(job_id, record) for job_id, record in zip(ids, records, strict=True)]
+        names = [wanted.queue] if wanted.queue else await self.queue_names(queues)
+        return await read_page(self._client, wanted, place, limit, names)
 
     async def _waited(self, ids: Iterable[str], now: int) -> dict[str, float]:
         """Seconds since each of these jobs became claimable; without those that are not."""
         waited, rest = {}, sorted(ids)
         for start in range(0, len(rest), BATCH):
-            for job in await self._read(rest[start : start + BATCH]):
+            for job in await read_jobs(self._client, rest[start : start + BATCH]):
                 if job and job.created_at and job.status is Status.PENDING and (job.run_at or 0) <= now:
                     waited[job.job_id] = max(0, now - max(job.created_at, job.run_at or 0)) / 1000
         return waited
@@ -409,49 +280,19 @@ class Inspector:
         held: dict[str, list[str]] = {}
         tokens = await self._client.hgetall(keys.NAMES["running"])
         for job_id, token in tokens.items():
-            held.setdefault(_text(token).partition(".")[0], []).append(_text(job_id))
+            held.setdefault(text(token).partition(".")[0], []).append(text(job_id))
         return held
-
-    async def _rates(self, now: int) -> dict[str, dict[str, float]]:
-        slot = now // (SLOT * 1000)
-        pipe = self._client.pipeline(transaction=False)
-        for back in range(1, RATE_SLOTS + 1):
-            pipe.hgetall(keys.NAMES["stats"] + str(slot - back))
-        totals: dict[str, Counter[str]] = {}
-        for counts in await pipe.execute():
-            for name, number in counts.items():
-                queue, _, word = _text(name).partition("|")
-                totals.setdefault(queue, Counter())[word] += int(number)
-        seconds = SLOT * RATE_SLOTS
-        return {queue: {word: n / seconds for word, n in words.items()} for queue, words in totals.items()}
 
     async def _parked(self) -> int:
         pipe = self._client.pipeline(transaction=False)
-        for task in await self._lots():
+        for task in await lots(self._client):
             pipe.llen(keys.NAMES["parked"] + task)
         return sum(await pipe.execute())
 
-    async def _lots(self) -> list[str]:
-        return [_text(task) for task in await self._client.smembers(keys.NAMES["lots"])]
 
-
-def _readable(job_id: str, record: bytes | None) -> Job | None:
-    """The job, unless the record is none or another job's."""
+def _about(said: bytes) -> dict[str, Any]:
     try:
-        job = parse(job_id, record) if record is not None else None
-    except CorruptRecord:
-        return None
-    return job if job and job.job_id == job_id else None
-
-
-def _about(text: bytes) -> dict[str, Any]:
-    try:
-        about = json.loads(text)
+        about = json.loads(said)
     except (ValueError, RecursionError):
         return {}
     return about if isinstance(about, dict) else {}
-
-
-def _text(raw: bytes) -> str:
-    """Keys and entries are ours and ASCII, but anybody can push anything."""
-    return raw.decode(errors="backslashreplace")

@@ -70,7 +70,7 @@ class Pump:
         written: Callable[[str], None],
     ) -> None:
         self._server = server
-        self._store = server.lane()
+        self._store = server.lane(settings.lease)
         self._marks = server.marks()
         self._lane = (worker_id, "0")
         self._limits = {"lease": round(settings.lease * 1000), "result_ttl": settings.result_ttl * 1000}

@@ -10,7 +10,10 @@ from typing import Any
 from tests.chaos.faults import FAULTS
 from tests.chaos.report import Report
 
-HEAD = "| | what is done | rounds | jobs | lost | run again | failed by their limits | back after (p99 / max) | wrong | command |"
+HEAD = (
+    "| | what is done | rounds | jobs | lost | run again | failed by their limits | back after (p99 / max) | wrong"
+    " | command |"
+)
 PEERS_HEAD = (
     "| | settings | rounds | jobs | hit by a kill | not back | back after (first / median / last) | others run twice |"
 )

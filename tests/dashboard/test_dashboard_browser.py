@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import shutil
 import socket
 from collections.abc import AsyncIterator
@@ -14,6 +15,7 @@ import pytest
 import uvicorn
 from fastapi import FastAPI
 from playwright.async_api import Page, Route, async_playwright, expect
+from redis.asyncio import Redis
 
 from jobq import Client, Settings
 from jobq.dashboard.page import PAGES
@@ -31,6 +33,8 @@ CHROMIUM = [
     "--disable-sync",
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 ]
+# Milliseconds: a busy machine is no failure.
+expect.set_options(timeout=20_000)
 DESK, PHONE = (1280, 900), (390, 844)
 
 
@@ -117,7 +121,12 @@ async def mixed(client: Client, settings: Settings) -> str:
 async def test_all_pages(app: FastAPI, mixed: str, size: tuple[int, int], theme: Any) -> None:
     """Every page fits, stays live, breaks no policy and asks no other host."""
     async with browsing(app, size, color_scheme=theme) as browser:
-        for path in [*(f"/{page.path}".rstrip("/") for page in PAGES), f"/jobs/{mixed}", "/jobs?status=failed"]:
+        for path in [
+            *(f"/{page.path}".rstrip("/") for page in PAGES),
+            f"/jobs/{mixed}",
+            "/jobs?status=failed",
+            "/jobs?status=scheduled",
+        ]:
             await browser.go(path)
             await expect(browser.page.locator("#main h1")).to_be_visible()
             if await browser.page.locator("#main[data-live]").count():
@@ -195,6 +204,22 @@ async def test_rows_stay_where_they_are(app: FastAPI, client: Client, settings: 
         await news.click()
         await expect(news).to_be_hidden()
         assert await rows.evaluate_all("rows => rows.map(row => row.id)") != before
+        assert browser.complaints == []
+
+
+async def test_the_chart_tells_its_numbers(app: FastAPI, redis: Redis, mixed: str) -> None:
+    """Who points at the chart reads what happened then; who leaves it does not."""
+    now = (await redis.time())[0] // 10
+    # The chart's first slots: it moves on while the browser starts.
+    for ago in range(330, 362):
+        await redis.hset(f"job_stats:{now - ago}", mapping={"default|in": 55, "default|failed": 20})
+    async with browsing(app) as browser:
+        page = browser.page
+        await browser.go("")
+        await page.locator("#chart .u-over").hover(position={"x": 1, "y": 50})
+        await expect(page.locator("#at")).to_have_text(re.compile(r"^\d\d:\d\d:\d0 UTC: in 5.5, done 0, failed 2$"))
+        await page.mouse.move(5, 5)
+        await expect(page.locator("#at")).to_have_text("UTC")
         assert browser.complaints == []
 
 

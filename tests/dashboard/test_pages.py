@@ -20,10 +20,13 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from jobq import Client, Settings
 from jobq.dashboard import files, guard
 from jobq.dashboard.page import PAGES
-from jobq.dashboard.show import age, pretty, rate
+from jobq.dashboard.shared import Shared
+from jobq.dashboard.show import age, pretty, rate, steps
 from jobq.errors import JobNotFound
+from jobq.http.timeline import Event
 from jobq.job import Status
 from jobq.store.inspect import Inspector
+from jobq.store.statistics import Slot
 from tests.dashboard.support import NASTY, make_app, registry, run_all
 from tests.support.servers import Valkey
 
@@ -96,6 +99,120 @@ async def test_numbers_lead_to_what_they_count(http: httpx.AsyncClient, client: 
     assert len(Links((await http.get("/dashboard/jobs?status=pending")).text).rows) == 4
     assert 'href="dashboard/jobs?status=pending&amp;queue=images">3</a>' in overview
     assert len(Links((await http.get("/dashboard/jobs?status=pending&queue=images")).text).rows) == 3
+
+
+async def test_scheduled_jobs(http: httpx.AsyncClient, client: Client) -> None:
+    """They have a list of their own, the next one first, over as many pages as it takes, and count as pending once."""
+    later = [(await client.submit("draw", delay=seconds)).job_id for seconds in (60, 30)]
+    await client.submit("draw")
+    await client.submit_many([client.spec("send_email").with_options(delay=10) for _ in range(50)])
+    first = (await http.get("/dashboard/jobs?status=scheduled")).text
+    assert re.search(r">all <small>53<", first)
+    assert re.search(r">pending <small>53<", first)
+    assert re.search(r'aria-current="true">scheduled <small>52<', first)
+    following = re.search(r'href="([^"]*)">Next page', first)
+    assert following
+    second = await http.get(urljoin("/dashboard/jobs", following[1].replace("&amp;", "&")))
+    assert [f"j-{job_id}" for job_id in reversed(later)] == Links(second.text).rows
+    only = await http.get("/dashboard/jobs?status=scheduled&queue=images")
+    assert [f"j-{job_id}" for job_id in reversed(later)] == Links(only.text).rows
+
+
+async def test_what_failed_last(http: httpx.AsyncClient, client: Client, settings: Settings) -> None:
+    """The overview shows the latest failures with their reasons, the newest first, and no panel when there is none."""
+    assert "Failed last" not in (await http.get("/dashboard")).text
+    await client.submit_many(
+        [client.spec("send_email", {"to": "broken"}).with_options(max_retries=0, queue="default") for _ in range(6)]
+    )
+    await run_all(settings)
+    job_id = await failed_job(client, settings, "broken-at-last@example.com")
+    for _ in range(100):
+        page = (await http.get("/dashboard")).text
+        if job_id in page:
+            break
+        await asyncio.sleep(0.05)
+    rows = [row for row in Links(page).rows if row.startswith("f-")]
+    assert (5, f"f-{job_id}") == (len(rows), rows[0])
+    assert "no mail to broken-at-last@example.com" in page
+    assert f'href="dashboard/jobs/{job_id}"' in page
+
+
+async def test_lists_show_no_payloads(http: httpx.AsyncClient, client: Client, settings: Settings) -> None:
+    """What may be secret is on the job's own page and on no other."""
+    job_id = (await client.submit("keep", {"value": "hunter2"})).job_id
+    await client.submit("keep", {"value": "hunter2"}, delay=60)
+    await run_all(settings)
+    for path in (*PATHS, "/dashboard/jobs?status=completed", "/dashboard/jobs?status=scheduled"):
+        assert "hunter2" not in (await http.get(path)).text, path
+    assert "hunter2" in (await http.get(f"/dashboard/jobs/{job_id}")).text
+
+
+async def slots_of(redis: Redis, counts: dict[int, dict[str, int]]) -> int:
+    """Write statistics of so many slots of ten seconds ago; the number of the slot that runs, which has just begun."""
+    seconds: int
+    while (seconds := (await redis.time())[0]) % 10 > 7:
+        await asyncio.sleep(0.1)
+    for ago, words in counts.items():
+        await redis.hset(f"job_stats:{seconds // 10 - ago}", mapping=words)
+    return seconds // 10
+
+
+def chart_of(page: str) -> tuple[int, list[list[int]]]:
+    found = re.search(r'data-from="(\d+)" data-points="([^"]*)"', page)
+    assert found
+    return int(found[1]), json.loads(found[2])
+
+
+async def test_the_chart_of_a_new_process(http: httpx.AsyncClient, redis: Redis) -> None:
+    """It begins with what Redis keeps of the last hour, from where anything happened."""
+    counts = {40: {"default|in": 20, "images|in": 10}, 2: {"default|completed": 25, "default|failed": 5}}
+    now = await slots_of(redis, counts)
+    begins, points = chart_of((await http.get("/dashboard")).text)
+    assert now - 40 == begins // 10
+    assert [[30, *[0] * 39], [*[0] * 38, 25, 0], [*[0] * 38, 5, 0]] == points
+
+
+async def test_the_chart_of_a_new_service(http: httpx.AsyncClient, redis: Redis) -> None:
+    """Where nothing happened yet, it shows five minutes of nothing."""
+    now = await slots_of(redis, {})
+    assert (10 * (now - 30), [[0] * 30] * 3) == chart_of((await http.get("/dashboard")).text)
+
+
+async def test_slots_are_read_once(client: Client, redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is over is not read again, and what came since is added at the end."""
+    shared, asked = Shared(client), list[int]()
+    history = Inspector.history
+
+    async def counted(self: Inspector, since: int = 0) -> list[Slot]:
+        asked.append(since)
+        return [Slot(400_000, {"in": 9})] if since else (await history(self))[-2:]
+
+    monkeypatch.setattr(Inspector, "history", counted)
+    first = (await shared.snapshot()).history
+    shared.forget()
+    second = (await shared.snapshot()).history
+    assert [0, first[-1].at + 1] == asked
+    assert [*first, Slot(400_000, {"in": 9})] == second
+
+
+async def test_a_page_reads_everything_once(http: httpx.AsyncClient, redis: Redis) -> None:
+    """A look at the overview asks for the workers once, and for the queues once, whoever needs them."""
+    before = await redis.info("commandstats")
+    await http.get("/dashboard")
+    after = await redis.info("commandstats")
+    asked = {name: after[name]["calls"] - before.get(name, {"calls": 0})["calls"] for name in after}
+    lists = 2 * len(registry.queues())  # each once its length and once its head, at ten priorities
+    assert (1, 10 * lists) == (asked["cmdstat_zrange"], asked["cmdstat_llen"] + asked["cmdstat_lrange"])
+
+
+async def test_paused_jobs_do_not_drain(client: Client, redis: Redis) -> None:
+    """How long the backlog takes is told of what workers may claim."""
+    await slots_of(redis, {2: {"default|completed": 60}})
+    await client.submit_many([client.spec("draw") for _ in range(30)])
+    await client.submit_many([client.spec("send_email") for _ in range(6)])
+    await client.pause("images")
+    snapshot = await Shared(client).snapshot()
+    assert (30, 6.0) == (snapshot.paused, snapshot.seconds_to_drain)
 
 
 async def test_filters_and_cursor(http: httpx.AsyncClient, client: Client) -> None:
@@ -406,8 +523,8 @@ async def test_files(http: httpx.AsyncClient) -> None:
 
 
 def test_stylesheet_is_small() -> None:
-    """Our own stylesheet has up to 12 KB."""
-    assert (files.STATIC / "dashboard.css").stat().st_size <= 12 * 1024
+    """Our own stylesheet has up to 13 KB."""
+    assert (files.STATIC / "dashboard.css").stat().st_size <= 13 * 1024
 
 
 @pytest.mark.parametrize(
@@ -421,6 +538,21 @@ def test_age(seconds: float, text: str) -> None:
 def test_rates() -> None:
     """Small rates keep a digit that says something."""
     assert [rate(n) for n in (0, 0.0166, 0.5, 3.14159, 1234.5)] == ["0", "0.017", "0.5", "3.1", "1,234"]
+
+
+def test_steps() -> None:
+    """Each event of a timeline has the time since the one before, and a word that is not misread."""
+    at = "2026-01-02T03:04:{}Z".format
+    events = [
+        Event(event="created", at=at("05.000")),
+        Event(event="retry", at=at("05.250")),
+        Event(event="scheduled", at=at("15.007")),
+    ]
+    assert [
+        ("created", "2026-01-02 03:04:05.000 UTC", ""),
+        ("failed, to be tried again", "2026-01-02 03:04:05.250 UTC", "+250 ms"),
+        ("due", "2026-01-02 03:04:15.007 UTC", "+9.8 s"),
+    ] == [(step.word, step.at, step.since) for step in steps(events)]
 
 
 @pytest.mark.parametrize(

@@ -87,8 +87,40 @@ async def test_problems_are_ours(place: httpx.AsyncClient) -> None:
     shape = await place.post("/deep/jobs/v1/jobs", json={"task": 1})
     assert (shape.status_code, shape.json()["instance"]) == (422, "/deep/jobs/v1/jobs")
     missing = await place.get("/deep/jobs/job-status/11111111-2222-4333-8444-555555555555")
-    assert (missing.status_code, missing.json()["type"]) == (404, "/problems/job-not-found")
+    assert (missing.status_code, missing.json()["title"]) == (404, "Job not found")
     assert missing.headers["cache-control"] == "no-store"
+
+
+@pytest.mark.parametrize(
+    ("place", "page"),
+    [
+        (included, "/problems"),
+        (installed, "/deep/jobs/problems"),
+        (mounted, "/deep/jobs/problems"),
+        (behind_proxy, "/deep/jobs/problems"),
+    ],
+    indirect=["place"],
+)
+async def test_types_lead_to_their_pages(place: httpx.AsyncClient, page: str) -> None:
+    """Wherever the pages are, the `type` of a problem is the page's address, which is also what the page says."""
+    answers = [
+        await place.post("/deep/jobs/submit-job", data={"task": "send_email"}),
+        await place.post("/deep/jobs/v1/jobs", json={"task": 1}),
+        await place.get("/deep/jobs/job-status/11111111-2222-4333-8444-555555555555"),
+    ]
+    types = [f"{page}/{slug}" for slug in ("unsupported-media-type", "invalid", "job-not-found")]
+    assert types == [answer.json()["type"] for answer in answers]
+    if page != "/problems":  # that host has not included them
+        assert types == [(await place.get(kind)).json()["type"] for kind in types]
+
+
+@pytest.mark.parametrize("place", [installed, mounted, behind_proxy], indirect=True)
+async def test_types_inside_of_an_answer(place: httpx.AsyncClient) -> None:
+    """The problems of a batch's rejected jobs, and of a path that is not there, lead to pages of the same place."""
+    answer = await place.post("/deep/jobs/v1/jobs/batch", json={"jobs": [{"task": 1}]})
+    assert ["/deep/jobs/problems/invalid"] == [one["problem"]["type"] for one in answer.json()["rejected"]]
+    missing = await place.get("/deep/jobs/problems/none")
+    assert (404, "/deep/jobs/problems/not-found") == (missing.status_code, missing.json()["type"])
 
 
 async def test_handlers_of_the_host_stay(client: Client, settings: Settings) -> None:
@@ -177,3 +209,18 @@ async def test_key_guards_what_is_installed(client: Client) -> None:
         assert (await http.get("/jobs/v1/jobs")).status_code == 401
         key = {"Authorization": "Bearer 0123456789abcdef"}
         assert (await http.get("/jobs/v1/jobs", headers=key)).status_code == 200
+
+
+async def test_explained_problems_of_the_host(client: Client) -> None:
+    """The document says where each problem is explained, and the page is there; another application's stay its own."""
+    host, other = host_of_its_own(client), host_of_its_own(client, "/other")
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(host), base_url="http://host") as http:
+        types = {
+            example["value"]["type"]
+            for response in host.openapi()["paths"]["/jobs/v1/jobs"]["post"]["responses"].values()
+            for example in response["content"].get("application/problem+json", {}).get("examples", {}).values()
+        }
+        assert len(types) > 5
+        assert {200} == {(await http.get(page)).status_code for page in types}
+    assert "'/other/problems/" in str(other.openapi())
+    assert "/jobs/problems" not in str(other.openapi())

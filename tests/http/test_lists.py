@@ -12,7 +12,7 @@ from fakeredis import FakeAsyncRedis
 
 from jobq.job import JobError
 from jobq.policy import Completed, Failed
-from jobq.store import inspect
+from jobq.store import pages
 from jobq.store.store import Store
 from tests.http.support import Hand
 
@@ -73,8 +73,8 @@ async def test_pages(http: httpx.AsyncClient) -> None:
 
 async def test_page_that_looked_long_enough(http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
     """A filter that finds little ends the page early, says so, and can be followed."""
-    monkeypatch.setattr(inspect, "MOST_LOOKED_AT", 4)
-    monkeypatch.setattr(inspect, "BATCH", 2)
+    monkeypatch.setattr(pages, "MOST_LOOKED_AT", 4)
+    monkeypatch.setattr(pages, "BATCH", 2)
     for _ in range(5):
         await submit(http)
     wanted = await submit(http, task="send_email")

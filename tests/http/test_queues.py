@@ -108,12 +108,15 @@ async def test_worker_that_consumes(
     assert expected == worker["consuming"]
 
 
-@pytest.mark.parametrize("about", ['{"pid":"seven"}', '{"queues":5,"tasks":null}', '{"started_at":"x"}', "{}"])
+@pytest.mark.parametrize(
+    "about", ['{"pid":"seven"}', '{"queues":5,"tasks":null}', '{"tasks":5}', '{"started_at":"x"}', "{}"]
+)
 async def test_worker_that_says_anything(http: httpx.AsyncClient, store: Store, about: str) -> None:
     """What a worker says of itself is nobody's 500."""
     await store.present("odd", about, 10_000)
     [worker] = (await http.get("/v1/workers")).json()["workers"]
     assert (worker["worker"], worker["running"]) == ("odd", [])
+    assert 200 == (await http.get("/v1/tasks")).status_code
 
 
 async def test_orders(http: httpx.AsyncClient, store: Store) -> None:

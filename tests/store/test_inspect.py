@@ -12,9 +12,11 @@ from redis.asyncio import Redis
 
 from jobq.errors import BadRequest, StoreUnavailable
 from jobq.job import Job, Status
-from jobq.store import inspect, keys
+from jobq.store import keys, pages
 from jobq.store.connect import Server
-from jobq.store.inspect import Filter, Inspector, JobPage, Place, QueueView
+from jobq.store.inspect import Inspector, QueueView
+from jobq.store.pages import Filter, JobPage, Place
+from jobq.store.statistics import HISTORY, SLOT
 from jobq.store.store import Store
 from tests.store.support import (
     LONG,
@@ -103,6 +105,59 @@ class TestOverview:
         await redis.hset(f"job_stats:{slot}", mapping={"default|in": 60, "mail|in": 30, "mail|failed": 6})
 
         assert {"in": 1.5, "failed": 0.1} == (await inspector.overview(["default", "mail"])).rates
+
+    async def test_what_it_sums(self, store: Store, inspector: Inspector) -> None:
+        """It holds the queues and workers of the same moment."""
+        await submitted(store, 2, queue="mail")
+        await store.present("w1", '{"queues": ["mail"]}', LONG)
+
+        overview = await inspector.overview(["default"])
+        assert [("default", 0, 0), ("mail", 2, 1)] == [(q.name, q.depth, q.workers) for q in overview.queues]
+        assert ["w1"] == [worker.worker for worker in overview.workers]
+
+
+class TestHistory:
+    """The last hour."""
+
+    async def test_slots(self, redis: Redis, inspector: Inspector) -> None:
+        """All whole slots of the hour, oldest first, with what was counted in all queues; not the one that runs."""
+        await early_in_a_slot(redis)
+        now = await server_ms(redis) // 10_000
+        await counted_ago(redis, 0, **{"in": 1000})
+        await counted_ago(redis, 2, **{"in": 60, "failed": 1})
+        await redis.hset(f"job_stats:{now - 2}", mapping={"mail|in": 5, "mail|retried": 2})
+        await counted_ago(redis, 360, completed=7)
+        await counted_ago(redis, 361, completed=1000)
+
+        slots = await inspector.history()
+        assert [10_000 * n for n in range(now - 360, now)] == [slot.at for slot in slots]
+        assert {0: {"completed": 7}, 358: {"in": 65, "failed": 1, "retried": 2}} == {
+            n: slot.counts for n, slot in enumerate(slots) if slot.counts
+        }
+
+    @pytest.mark.parametrize(("ms", "expected"), [(0, 3), (1, 2), (10_000, 2), (20_001, 0), (9_999_999, 0)])
+    async def test_since(self, redis: Redis, inspector: Inspector, ms: int, expected: int) -> None:
+        """Only slots that began then or later, and none of the future."""
+        await early_in_a_slot(redis)
+        third_last = 10_000 * (await server_ms(redis) // 10_000 - 3)
+
+        assert expected == len(await inspector.history(third_last + ms))
+
+    async def test_what_the_scripts_keep(self, redis: Redis, lane: Lane) -> None:
+        """What is asked for is what the scripts keep: one hour."""
+        await finished(lane)
+        [slot] = [key async for key in redis.scan_iter("job_stats:*")]
+
+        assert HISTORY * SLOT - 5 <= await redis.ttl(slot) <= HISTORY * SLOT
+
+    async def test_foreign_values(self, redis: Redis, inspector: Inspector) -> None:
+        """What somebody else keeps under a slot's name counts as nothing, here and in the rates."""
+        await early_in_a_slot(redis)
+        await counted_ago(redis, 3, **{"in": 60})
+        await redis.set(f"job_stats:{await server_ms(redis) // 10_000 - 2}", "mine")
+
+        assert [{"in": 60}] == [slot.counts for slot in await inspector.history() if slot.counts]
+        assert {"in": 1.0} == (await queue_of(inspector)).rates
 
 
 class TestQueues:
@@ -436,6 +491,17 @@ class TestJobs:
         assert there["ready"][4:] == ids_of(await walk(inspector, limit, Filter(queue="mail", status="pending")))
         assert [] == await walk(inspector, limit, Filter(queue="mail", task="new"))
 
+    @pytest.mark.parametrize("limit", [1, 100])
+    async def test_scheduled(self, store: Store, redis: Redis, inspector: Inspector, limit: int) -> None:
+        """Of the pending ones, those that are due later: the next one first."""
+        there = await some_of_each(store, redis)
+        soon = await submitted(store, due="+30000", queue="mail")
+
+        scheduled = Filter("pending", scheduled=True)
+        assert soon + sorted(there["scheduled"]) == ids_of(await walk(inspector, limit, scheduled))
+        assert soon == ids_of(await walk(inspector, limit, scheduled._replace(queue="mail")))
+        assert [] == await walk(inspector, limit, scheduled._replace(status="failed"))
+
     async def test_by_time(self, redis: Redis, inspector: Inspector) -> None:
         """`created_after` includes its instant, `created_before` does not."""
         jobs = [Job(new_id(), "note", created_at=at) for at in (1000, 2000, 3000, 4000)]
@@ -646,8 +712,8 @@ class TestMostLookedAt:
 
     @pytest.fixture(autouse=True)
     def _few(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(inspect, "MOST_LOOKED_AT", 20)
-        monkeypatch.setattr(inspect, "BATCH", 10)
+        monkeypatch.setattr(pages, "MOST_LOOKED_AT", 20)
+        monkeypatch.setattr(pages, "BATCH", 10)
 
     async def test_a_page_ends_early_and_says_so(self, store: Store, inspector: Inspector) -> None:
         """What is rare is found over several pages, of which the early ones may be empty."""
@@ -690,6 +756,7 @@ async def test_nothing_is_written(store: Store, redis: Redis, inspector: Inspect
     before = await dump(redis)
 
     await inspector.overview(["default"])
+    await inspector.history()
     await inspector.workers()
     await walk(inspector, 5)
     assert before == await dump(redis)
@@ -702,7 +769,7 @@ async def test_a_server_that_is_away(own_valkey: Valkey) -> None:
     for ask in (
         inspector.now(), inspector.overview([]), inspector.queue_names(), inspector.queues(), inspector.workers(),
         inspector.order("w1", "stop"), inspector.emitted("x"), inspector.progress("x"), inspector.running("x"),
-        inspector.jobs(Filter(), Place(), 1),
+        inspector.jobs(Filter(), Place(), 1), inspector.history(),
     ):  # fmt: skip
         with pytest.raises(StoreUnavailable):
             await ask

@@ -79,7 +79,7 @@ class Double(Server):
     def store(self) -> Store:
         return Store(self.client(), scripts.load(shebang=False))
 
-    def lane(self) -> Store:
+    def lane(self, lease: float) -> Store:
         return self.store()
 
     def marks(self) -> Marks:

@@ -57,7 +57,7 @@ def test_after_the_server_s_restart(guard: ReapGuard) -> None:
 
 
 def test_after_a_reading_that_failed(guard: ReapGuard) -> None:
-    """While nobody could read the clock, nobody may have been able to renew: workers get one lease from the next one."""
+    """While nobody could read the clock, nobody may have been able to renew: workers get a lease from the next one."""
     guard.unanswered()
     assert [False, False, True] == [asked(guard, at) for at in (5.0, 5.0 + LEASE - 0.1, 5.0 + LEASE)]
 

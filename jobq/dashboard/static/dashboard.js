@@ -67,6 +67,7 @@ function arrived() {
     const url = new URL(location.href);
     url.searchParams.delete("said");
     history.replaceState(null, "", url);
+    setTimeout(tick, 500); // what was asked for may have happened by then
   }
   if (!page.hasAttribute("data-live")) say("");
   else say(page.querySelector("[data-frozen]") ? "live, held still" : "live");
@@ -148,10 +149,14 @@ document.addEventListener("click", async (event) => {
 
 // The chart of rates
 
+const SLOT = 10; // seconds
+
 function draw() {
   const holder = $("chart");
   if (!holder || !window.uPlot) return;
-  const data = JSON.parse($("rates").dataset.points);
+  const { from, points } = $("rates").dataset, counts = JSON.parse(points);
+  const ends = counts[0].map((_, n) => Number(from) + SLOT * (n + 1));
+  const data = [ends, ...counts.map((column) => column.map((n) => n / SLOT))];
   if (chart) chart.setData(data);
   else chart = new uPlot(options(holder), data, holder);
 }
@@ -160,16 +165,22 @@ function options(holder) {
   const colour = (selector) => getComputedStyle(document.querySelector(selector)).color;
   const text = getComputedStyle(document.body).color, grid = { stroke: colour(".legend"), width: 0.25 };
   const axis = { stroke: text, grid, ticks: grid, font: "12px system-ui, sans-serif" };
-  const clock = (seconds) => new Date(1000 * seconds).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+  const clock = (seconds, length = 5) => new Date(1000 * seconds).toISOString().slice(11, 11 + length);
+  const short = new Intl.NumberFormat("en", { notation: "compact" });
+  const pointed = (plot) => {
+    const n = plot.cursor.idx, [at, ...rates] = plot.data.map((column) => column[n]);
+    $("at").textContent = at ? `${clock(at, 8)} UTC: ${["in", "done", "failed"].map((word, i) => `${word} ${rates[i]}`).join(", ")}` : "UTC";
+  };
   const line = (name) => ({ label: name, stroke: colour(`.legend .${name}`), width: 2, points: { show: false } });
   new ResizeObserver(() => chart?.setSize({ width: holder.clientWidth, height: 180 })).observe(holder);
   return {
-    width: holder.clientWidth, height: 180, legend: { show: false }, cursor: { drag: { x: false } },
+    width: holder.clientWidth, height: 180, padding: [10, 20, 0, 0], legend: { show: false },
+    cursor: { drag: { x: false } }, hooks: { setCursor: [pointed] },
     scales: {
-      x: { range: (plot, low, high) => [Math.max(high - 600, Math.min(low, high - 120)), high] },
+      x: { range: (plot, low, high) => [low, high] },
       y: { range: (plot, low, high) => [0, Math.max(1, 1.1 * high)] },
     },
-    axes: [{ ...axis, size: 30, space: 90, incrs: [60, 120], values: (plot, splits) => splits.map(clock) }, { ...axis, size: 44 }],
+    axes: [{ ...axis, size: 30, space: 90, incrs: [60, 120, 300, 600, 900], values: (plot, splits) => splits.map((at) => clock(at)) }, { ...axis, size: 44, values: (plot, splits) => splits.map((n) => short.format(n)) }],
     series: [{}, line("in"), line("done"), line("failed")],
   };
 }
