@@ -175,9 +175,10 @@ class Store:
         """Listed ids whose record came late → queue. The ids given up after `patience` ms."""
         return _words(await self._run("missing", patience=patience))
 
-    async def reap(self, max_lost: int) -> list[tuple[str, str]]:
-        """Leases that ran out → queue or failed. Pairs of id and new status; 100 of them mean call again."""
-        return [_pair(pair) for pair in await self._run("reap", max_lost=max_lost)]
+    async def reap(self, max_lost: int, latest: int = 2**53) -> list[tuple[str, str]]:
+        """Leases that ran out → queue or failed; nothing after `latest`, in ms of the server. Pairs of id and new
+        status; 100 of them mean call again."""
+        return [_pair(pair) for pair in await self._run("reap", max_lost=max_lost, latest=latest)]
 
     async def scrub(self, longest: int, lease: int, pace: int) -> list[tuple[str, str]]:
         """Go on for `longest` ms with the repair of what records and indexes disagree on; nothing within `pace` ms of

@@ -234,16 +234,16 @@ class Machine(RuleBasedStateMachine):
         return self._pump(taker, [], 1, lost=False) if taker else multiple()
 
     @rule(
-        duty=st.sampled_from(["reap", "stage", "expire", "missing", "unpark", "scrub", "prune"]), queue=queues,
+        duty=st.sampled_from(["reap", "late reap", "stage", "expire", "missing", "unpark", "scrub", "prune"]), queue=queues,
         status=st.sampled_from(["completed", "failed", "cancelled"]), most=wants,
     )  # fmt: skip
     def duty(self, duty: str, queue: str, status: str, most: int) -> None:
         """Whatever the scrubber repairs, it is nothing that nobody has tampered with."""
         arguments: dict[str, tuple[Any, ...]] = {
-            "reap": (most,), "missing": (1000,), "unpark": ([queue, "mail"], TASKS[: max(1, most - 1)]),
+            "reap": (most,), "late reap": (most, self.model.now - 1), "missing": (1000,), "unpark": ([queue, "mail"], TASKS[: max(1, most - 1)]),
             "scrub": (10_000, LEASE, 0), "prune": (status, HOUR, most - 1, 1000),
         }  # fmt: skip
-        self._same(duty, *arguments.get(duty, ()))
+        self._same(duty.removeprefix("late "), *arguments.get(duty, ()))
         self._forgotten()
 
     @rule(queue=queues, verb=st.sampled_from(["pause", "resume", "purge", "take the mark"]))

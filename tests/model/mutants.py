@@ -87,6 +87,7 @@ MUTANTS = [
         ("claim: paused", "pump", "if paused == 0 then", "if true then"),
         ("claim: priority", "pump", "for priority = priorities(queue), 0, -1 do",
          "for priority = 0, priorities(queue) do"),
+        ("claim: still to expire", "pump", "redis.call('ZREM', key.expiry, id)\n", ""),
         ("claim: no mark for the rest", "pump", "mark(queue)\n        return claims", "return claims"),
         ("claim: early loses its time", "pump", "redis.call('ZADD', key.schedule, 'NX', job.run_at, id)", ""),
         # heartbeat, emit, adopt
@@ -101,6 +102,7 @@ MUTANTS = [
         ("adopt: expected", "adopt", "if current ~= expected then", "if false then"),
         # reap
         ("reap: before its time", "reap", "'-inf', int(now), 'LIMIT'", "'-inf', int(now + 60000), 'LIMIT'"),
+        ("reap: held up", "reap", "if now > tonumber(latest) then return reaped end", ""),
         ("reap: max_lost", "reap", "job.lost >= tonumber(max_lost)", "job.lost > tonumber(max_lost)"),
         ("reap: loss not counted", "reap", "job.lost = job.lost + 1", ""),
         ("reap: token stays", "reap", "redis.call('HDEL', key.running, id)", ""),
@@ -143,7 +145,6 @@ MUTANTS = [
         ("stage: what is over", "stage", "if job and job.status == 'pending' then", "if job then"),
         ("stage: stays scheduled", "stage", "redis.call('ZREM', key.schedule, unpack(ids))", ""),
         ("expire: before its time", "expire", "'-inf', int(now), 'LIMIT'", "'-inf', int(now + 1000), 'LIMIT'"),
-        ("expire: what runs", "expire", "if job and job.status == 'pending' then", "if job then"),
         ("missing: patience", "missing", "int(now - patience)", "int(now)"),
         ("missing: late record unseen", "missing", "redis.call('ZREVRANGE', key.missing, '0', '999')", "{}"),
         ("unpark: another's queue", "unpark", "if served[job.queue] then", "if true then"),

@@ -258,7 +258,9 @@ class Model:
             given_up.append(job_id)
         return given_up
 
-    def reap(self, max_lost: int) -> list[tuple[str, str]]:
+    def reap(self, max_lost: int, latest: int = 2**53) -> list[tuple[str, str]]:
+        if self.now > latest:
+            return []
         return [(job_id, self._reap(job_id, max_lost)) for job_id in _until(self.leases, self.now)]
 
     def _reap(self, job_id: str, max_lost: int) -> str:

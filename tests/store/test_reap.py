@@ -54,6 +54,18 @@ async def test_back_to_the_front(store: Store, redis: Redis, lane: Lane) -> None
     assert (1, "lost", "w1") == tuple(json.loads(line)[name] for name in ("attempt", "outcome", "worker"))
 
 
+async def test_nothing_after_the_latest(store: Store, redis: Redis, lane: Lane) -> None:
+    """A call that was held up on its way takes nothing: heartbeats may have been, too. One in time does."""
+    [job_id] = await submitted(store, 1)
+    await lane.claim()
+    await lose_all(redis)
+    before = await dump(redis)
+
+    assert [] == await store.reap(3, latest=await server_ms(redis) - 1)
+    assert before == await dump(redis)
+    assert [(job_id, "pending")] == await store.reap(3, latest=await server_ms(redis) + 1000)
+
+
 async def test_only_what_ran_out(store: Store, redis: Redis, lane: Lane) -> None:
     """A lease is kept until its end by the server's clock, then it is over."""
     await submitted(store)

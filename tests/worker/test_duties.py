@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
+
 import pytest
 from structlog.testing import capture_logs
 
+from jobq.errors import StoreUnavailable
 from jobq.settings import Settings
 from jobq.store.store import Store
 from jobq.task import Registry
@@ -127,3 +131,37 @@ async def test_repairs_are_logged() -> None:
     assert [("warning", "listed", 2, ["a", "c"]), ("warning", "let go", 1, ["b"])] == [
         (line["log_level"], line["repaired"], line["count"], line["job_ids"]) for line in logs
     ]
+
+
+class Refusing(Store):
+    """A server that can be read, and takes writes only while `writable`."""
+
+    def __init__(self) -> None:
+        self.writable = True
+        self.latest: list[int] = []
+
+    async def uptime(self) -> tuple[int, int, str]:
+        return 3600, 1_795_488_299_000 + round(time.monotonic() * 1000), "a"
+
+    async def reap(self, max_lost: int, latest: int = 0) -> list[tuple[str, str]]:
+        self.latest.append(latest)
+        if not self.writable:
+            raise StoreUnavailable("no")
+        return []
+
+
+async def test_after_writes_were_refused() -> None:
+    """While nobody can write nobody can renew: the reaper sees it, also while it waits, and lets workers go first."""
+    store, lease = Refusing(), 1.0
+    duties = Duties(store, Settings(lease=lease), (), Registry())
+    await duties.reap()
+    await asyncio.sleep(0.9)
+    await duties.reap()
+    store.writable = False
+    with pytest.raises(StoreUnavailable):
+        await duties.reap()
+    store.writable = True
+    await duties.reap()
+    await asyncio.sleep(lease + 0.05)
+    await duties.reap()
+    assert [False, True, True, False, True] == [latest > 0 for latest in store.latest]

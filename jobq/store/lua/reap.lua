@@ -2,10 +2,11 @@
 -- reap: a lease that ran out -> front of the queue, or failed with reason `lost` after `max_lost` losses; cancelled if that
 -- had been asked. Up to 100 a call; any number of reapers is safe. Answers pairs of id and new status; `stale` for a lease
 -- left over of a job that is not processing, which stays as it is.
--- @args max_lost
+-- @args max_lost latest
 -- @include now int head finish lose
 local LOST = '{"type":"Lost","message":"%s","reason":"lost"}'
 local reaped = {}
+if now > tonumber(latest) then return reaped end
 
 -- A foreign producer may have written any name, and nothing may be quoted or have braces in an error.
 local function by_worker(job)
