@@ -35,6 +35,8 @@ PAUSES = (0.05, 0.1, 0.2)
 """Seconds, or somewhat less, before a call whose connection broke is made again: a server that restarts, say."""
 LONG = 1.0
 """Seconds after which a broken connection is as good as a time-out: redis-py tells one in the handshake so."""
+LAST_ANSWERS = 1.0
+"""Seconds that `close` gives calls whose callers are gone."""
 STORED_BATCH = 50
 """Jobs, each with up to 1.2 MiB of payload and result, that are read in one call."""
 
@@ -107,6 +109,7 @@ class Store:
         self._scripts = transitions or scripts.load()
         self._revive = revive
         self._breaker = Breaker()
+        self._calls: set[asyncio.Future[Any]] = set()
         self._stored = Together(self.stored_many, STORED_BATCH)
 
     async def submit(self, jobs: Sequence[Submission], most: int = 0, *, atomic: bool = False) -> list[str]:
@@ -263,13 +266,19 @@ class Store:
         return await self._call(read)
 
     async def close(self) -> None:
+        # Of callers that were cancelled: the loop may be gone before their connections are free again.
+        if self._calls:
+            await asyncio.wait(self._calls, timeout=LAST_ANSWERS)
         await self._client.aclose()
 
     async def _run(self, name: str, rows: list[Any] | None = None, **named: Any) -> Any:
         return await self._call(lambda: self._scripts[name](self._client, rows, **named))
 
     async def _call(self, call: Callable[[], Awaitable[T]]) -> T:
-        return await asyncio.shield(asyncio.ensure_future(self._told(call)))
+        made = asyncio.ensure_future(self._told(call))
+        self._calls.add(made)
+        made.add_done_callback(self._calls.discard)
+        return await asyncio.shield(made)
 
     async def _told(self, call: Callable[[], Awaitable[T]]) -> T:
         """The call, with redis-py's errors told in ours. At once StoreUnavailable while the server is away."""

@@ -21,7 +21,7 @@ from jobq.policy import Completed, Failed
 from jobq.store.connect import Server
 from jobq.store.store import Store
 from tests.http.support import Hand, registry
-from tests.support.processes import Process, free_port
+from tests.support.processes import Process, eventually, free_port
 from tests.support.servers import Valkey
 
 BROKEN = Failed(JobError("OSError", "no", "error"), OSError("no"))
@@ -212,7 +212,8 @@ def test_stop_with_a_waiter(valkey: Valkey, place: str) -> None:
         url = f"http://127.0.0.1:{port}{'/jobs' if place == 'host' else ''}/v1/jobs?wait=60"
         asked = threading.Thread(target=lambda: answers.append(httpx.post(url, json={"task": "keep"}, timeout=60)))
         asked.start()
-        time.sleep(1)
+        with valkey.client() as client:
+            eventually(lambda: client.llen("job_queue"))
         began = time.monotonic()
         server.signal(signal.SIGTERM)
         server.wait(5)

@@ -45,6 +45,7 @@ queues = st.sampled_from(["default", "mail"])
 places = st.sampled_from([keys.QUEUE, "job_queue:mail", "job_queue:default:5"])
 wants = st.integers(1, 3)
 dues = st.sampled_from(["", "+500", f"+{HOUR}"])
+duties = st.sampled_from(["reap", "late reap", "stage", "expire", "missing", "unpark", "scrub", "prune"])
 outcomes = st.sampled_from(["complete", "retry", "fail", "release", "park", "cancel", "lose"])
 
 
@@ -233,14 +234,12 @@ class Machine(RuleBasedStateMachine):
         self._same("reap", max_lost)
         return self._pump(taker, [], 1, lost=False) if taker else multiple()
 
-    @rule(
-        duty=st.sampled_from(["reap", "late reap", "stage", "expire", "missing", "unpark", "scrub", "prune"]), queue=queues,
-        status=st.sampled_from(["completed", "failed", "cancelled"]), most=wants,
-    )  # fmt: skip
+    @rule(duty=duties, queue=queues, status=st.sampled_from(["completed", "failed", "cancelled"]), most=wants)
     def duty(self, duty: str, queue: str, status: str, most: int) -> None:
         """Whatever the scrubber repairs, it is nothing that nobody has tampered with."""
         arguments: dict[str, tuple[Any, ...]] = {
-            "reap": (most,), "late reap": (most, self.model.now - 1), "missing": (1000,), "unpark": ([queue, "mail"], TASKS[: max(1, most - 1)]),
+            "reap": (most,), "late reap": (most, self.model.now - 1),
+            "missing": (1000,), "unpark": ([queue, "mail"], TASKS[: max(1, most - 1)]),
             "scrub": (10_000, LEASE, 0), "prune": (status, HOUR, most - 1, 1000),
         }  # fmt: skip
         self._same(duty.removeprefix("late "), *arguments.get(duty, ()))

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
+from redis.exceptions import ResponseError
 
 from jobq.store import scripts
 from jobq.store.scripts import Script
@@ -188,9 +189,8 @@ def try_on(script: Script) -> str:
             ),
         )  # fmt: skip
         return ""
-    except Exception as error:
-        said = str(error).partition("\n")[0]
-        return said if isinstance(error, AssertionError) else f"{type(error).__name__}: {said}"
+    except (AssertionError, ResponseError) as error:
+        return str(error).partition("\n")[0]
     finally:
         server.loaded.update(healthy)
         server.heart._script = healthy["heartbeat"]
