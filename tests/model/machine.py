@@ -45,7 +45,7 @@ queues = st.sampled_from(["default", "mail"])
 places = st.sampled_from([keys.QUEUE, "job_queue:mail", "job_queue:default:5"])
 wants = st.integers(1, 3)
 dues = st.sampled_from(["", "+500", f"+{HOUR}"])
-duties = st.sampled_from(["reap", "late reap", "stage", "expire", "missing", "unpark", "scrub", "prune"])
+duties = st.sampled_from(["reap", "late reap", "stage", "expire", "missing", "scrub", "prune"])
 outcomes = st.sampled_from(["complete", "retry", "fail", "release", "park", "cancel", "lose"])
 
 
@@ -173,6 +173,16 @@ class Machine(RuleBasedStateMachine):
         writes = writes and not isinstance(self.model.records.get(job), Job)
         self._push(job, _foreign(job, status="pending", odd=[next(self.numbers)]) if writes else None, pushed_to)
 
+    @rule(number=st.integers(0, 3))
+    def a_late_record_comes(self, number: int) -> None:
+        """Of an id that a worker has missed it for; and somebody looks for such."""
+        missed = [entry.split(":")[2] for entry in self.model.missed]
+        if missed and (job := missed[number % len(missed)]) not in self.model.records:
+            self.server.run("set", keys.job(job), _foreign(job, status="pending"))
+            self.model.records[job] = _foreign(job, status="pending")
+            self._new_life(job)
+        self._same("missing", 1000)
+
     # --- workers ---------------------------------------------------------------------------------------------------
 
     @initialize(target=claims, worker=workers, want=wants)
@@ -234,12 +244,16 @@ class Machine(RuleBasedStateMachine):
         self._same("reap", max_lost)
         return self._pump(taker, [], 1, lost=False) if taker else multiple()
 
-    @rule(duty=duties, queue=queues, status=st.sampled_from(["completed", "failed", "cancelled"]), most=wants)
-    def duty(self, duty: str, queue: str, status: str, most: int) -> None:
+    @rule(served=st.sampled_from([["default", "mail"], ["mail"]]), known=st.sampled_from([TASKS, TASKS[:1]]))
+    def unpark(self, served: list[str], known: tuple[str, ...]) -> None:
+        self._same("unpark", served, known)
+
+    @rule(duty=duties, status=st.sampled_from(["completed", "failed", "cancelled"]), most=wants)
+    def duty(self, duty: str, status: str, most: int) -> None:
         """Whatever the scrubber repairs, it is nothing that nobody has tampered with."""
         arguments: dict[str, tuple[Any, ...]] = {
             "reap": (most,), "late reap": (most, self.model.now - 1),
-            "missing": (1000,), "unpark": ([queue, "mail"], TASKS[: max(1, most - 1)]),
+            "missing": (1000,),
             "scrub": (10_000, LEASE, 0), "prune": (status, HOUR, most - 1, 1000),
         }  # fmt: skip
         self._same(duty.removeprefix("late "), *arguments.get(duty, ()))
