@@ -243,6 +243,23 @@ async def test_a_form_is_not_taken_away(app: FastAPI, client: Client, mixed: str
         assert browser.complaints == []
 
 
+async def test_an_action_is_shown_under_the_pointer(app: FastAPI, mixed: str) -> None:
+    """However long its answer takes: what is held still for who points at it shows what he asked for."""
+    async with browsing(app) as browser:
+        page = browser.page
+
+        async def slowly(route: Route) -> None:
+            await page.wait_for_timeout(5000)
+            await route.continue_()
+
+        await browser.go("/queues")
+        await page.route("**/pause", slowly)
+        row = page.locator("#q-default")
+        await row.get_by_role("button", name="Pause").click()
+        await expect(row.locator(".status.paused")).to_be_visible()
+        assert browser.complaints == []
+
+
 async def test_hidden_pages_ask_for_nothing(app: FastAPI, mixed: str) -> None:
     """A hidden tab stops asking, and asks at once when it is seen again."""
     async with browsing(app) as browser:

@@ -30,13 +30,13 @@ async def make_due(redis: Redis, *ids: str) -> None:
 
 async def test_only_what_is_due(store: Store, redis: Redis, lane: Lane) -> None:
     """A job is staged when its time has come by the server's clock, not before; it waits behind the others."""
-    [soon] = await submitted(store, due="+30", tail=ODD_TAIL)
+    [soon] = await submitted(store, due="+500", tail=ODD_TAIL)
     [later] = await submitted(store, due="+60000")
     [listed] = await submitted(store)
     record = await redis.get(keys.job(soon))
     assert 0 == await store.stage()
     await take_marks(redis)
-    await pass_ms(redis, 30)
+    await pass_ms(redis, 500)
 
     assert 1 == await store.stage()
     assert [listed, soon] == await redis.lrange("job_queue", 0, -1)

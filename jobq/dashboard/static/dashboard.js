@@ -6,11 +6,12 @@ try {
   if (chosen) document.documentElement.dataset.theme = chosen;
 } catch { /* storage is forbidden here: the system's theme it is */ }
 
-const EVERY = 2000;
+const EVERY = 2000, LONGEST = 15000; // the same as htmx's defaultTimeout
 const $ = (id) => document.getElementById(id);
 const main = () => $("main");
 let skew = 0; // of this clock against the server's, in ms
 let chart = null;
+let acting = 0; // until when an action may be without its answer, in ms
 
 addEventListener("DOMContentLoaded", () => {
   for (const button of document.querySelectorAll("#theme, [data-copy]")) button.hidden = false;
@@ -25,7 +26,8 @@ document.addEventListener("visibilitychange", tick);
 
 function tick() {
   const page = main();
-  if (document.hidden || !page.hasAttribute("data-live")) return;
+  // What an action changed must be shown where somebody points: nothing is held still before its answer is there.
+  if (document.hidden || !page.hasAttribute("data-live") || Date.now() < acting) return;
   for (const part of page.querySelectorAll("[data-calm]")) part.toggleAttribute("data-frozen", inUse(part));
   htmx.trigger(page, "tick");
 }
@@ -41,6 +43,7 @@ function inUse(part) {
 }
 
 document.addEventListener("submit", () => {
+  acting = Date.now() + LONGEST;
   for (const part of document.querySelectorAll("[data-frozen]")) part.removeAttribute("data-frozen");
   for (const open of document.querySelectorAll(".confirm[open]")) open.open = false;
 }, true);
@@ -50,8 +53,12 @@ document.addEventListener("htmx:before:swap", (event) => {
   if (task) updateRows(task.fragment);
 });
 document.addEventListener("htmx:after:swap", arrived);
-document.addEventListener("htmx:error", () => say("not live: no answer", true));
+document.addEventListener("htmx:error", () => {
+  acting = 0;
+  say("not live: no answer", true);
+});
 document.addEventListener("htmx:response:error", (event) => {
+  acting = 0;
   const { response, text, sourceElement } = event.detail.ctx;
   if (response.status === 401) location.reload();
   else if (sourceElement === main()) say(`not live: ${response.status}`, true);
@@ -59,6 +66,7 @@ document.addEventListener("htmx:response:error", (event) => {
 });
 
 function arrived() {
+  acting = 0;
   const page = main(), told = $("said");
   if (page.dataset.now) skew = Number(page.dataset.now) - Date.now();
   if (told) {
