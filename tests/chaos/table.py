@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,8 @@ PEERS_HEAD = (
 
 def main(folder: Path) -> None:
     """Print both tables."""
-    print(_table(HEAD, [_fault(name, folder) for name in FAULTS if (folder / f"{name}.jsonl").exists()]))
+    names = sorted(FAULTS, key=lambda name: (int(re.findall(r"\d+", name)[0]), name))
+    print(_table(HEAD, [_fault(name, folder) for name in names if (folder / f"{name}.jsonl").exists()]))
     peers = folder / "peers.jsonl"
     if peers.exists():
         print()
