@@ -40,7 +40,8 @@ class Durability(StrEnum):
     """What a crash may cost."""
 
     FAST = "fast"
-    """AOF everysec: any process may be killed; about one second is at risk when the machine loses power."""
+    """AOF everysec: any process of ours may be killed; two seconds are at risk with the machine's power, or with the
+    server's process while its disk is slow."""
     FSYNC = "fsync"
     """AOF always: an accepted job is on disk."""
 
