@@ -66,7 +66,7 @@ class Leases:
             except RETRIABLE as error:
                 # Soon again: a beat that found a dead connection took a third of a short lease to notice.
                 pause = interval / 5
-                logger().warning("heartbeat failed", error=type(error).__name__)
+                logger().warning("heartbeat failed", error=f"{type(error).__name__}: {error}"[:200])
 
     def _beat(self) -> None:
         with self._lock:

@@ -175,7 +175,8 @@ class Pump:
             except RETRIABLE as error:
                 if not self._patient:
                     raise StoreUnavailable(f"{self._held} jobs could not be settled") from error
-                logger().warning("the server did not answer, trying again", error=type(error).__name__)
+                trouble = f"{type(error).__name__}: {error}"[:200]
+                logger().warning("the server did not answer, trying again", error=trouble)
                 await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311
                 pause = min(LONGEST_PAUSE, pause * 2)
                 with contextlib.suppress(Exception):
