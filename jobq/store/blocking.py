@@ -13,14 +13,13 @@ from typing import Any, TypeVar, cast
 import redis
 from redis import BlockingConnectionPool
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
 from redis.retry import Retry
 
 from jobq.settings import Settings
 from jobq.store.breaker import Breaker
 from jobq.store.connect import COMMAND_TIMEOUT, CONNECT_TIMEOUT, Server
 from jobq.store.embedded import Embedded
-from jobq.store.store import Store, Stored, told
+from jobq.store.store import Store, Stored, found_or_told
 
 T = TypeVar("T")
 
@@ -105,9 +104,7 @@ class BlockingStore(Store):
 
     async def stored(self, job_id: str) -> Stored | None:
         (found,) = await self.stored_many([job_id])
-        if isinstance(found, RedisError):
-            raise told(found) from found
-        return found
+        return found_or_told(found)
 
     async def _call(self, call: Callable[[], Awaitable[T]]) -> T:
         return await self._told(call)

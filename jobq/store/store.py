@@ -205,10 +205,7 @@ class Store:
 
     async def stored(self, job_id: str) -> Stored | None:
         """Record, payload, result and past attempts, as of one moment. Who asks in the same turn shares the call."""
-        found = await self._stored(job_id)
-        if isinstance(found, RedisError):
-            raise told(found) from found
-        return found
+        return found_or_told(await self._stored(job_id))
 
     async def stored_many(self, job_ids: Sequence[str]) -> list[Stored | RedisError | None]:
         """As `stored`, for at most STORED_BATCH; the error of a job whose past attempts are no list is its own."""
@@ -412,6 +409,13 @@ def told(error: Exception) -> JobqError:
     if isinstance(error, OutOfMemoryError) or "OOM" in str(error)[:64]:
         return StoreFull("Redis is at its memory limit; jobs run on, new ones are refused until some have finished")
     return StoreUnavailable(f"Redis does not serve writes right now ({type(error).__name__})")
+
+
+def found_or_told(found: Stored | RedisError | None) -> Stored | None:
+    """One answer of `stored_many`. Raises the job's own error, in ours."""
+    if isinstance(found, RedisError):
+        raise told(found) from found
+    return found
 
 
 def _stored(values: Any, attempts: Any) -> Stored | RedisError | None:
