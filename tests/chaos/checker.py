@@ -59,10 +59,6 @@ class Verdict:
     """Seconds from `healed` to the first start."""
     wrong: list[str] = field(default_factory=list)
 
-    @property
-    def slowest(self) -> float:
-        return max([*self.reruns, self.consume or 0.0])
-
 
 def check(lines: Sequence[Line], limits: Limits) -> Verdict:
     """Judge one round."""

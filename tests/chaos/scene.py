@@ -102,7 +102,7 @@ class Member:
 
 
 class Scene:
-    """What a fault gets to act on. Everything in it is gone when it is closed."""
+    """What a fault gets to act on. Closed, its processes are gone; history and logs stay, to be looked into."""
 
     def __init__(
         self,
